@@ -1,0 +1,1 @@
+"""What people touch: the `masan` command and the Python client."""

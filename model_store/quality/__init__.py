@@ -1,0 +1,1 @@
+"""What worker, report and training must judge alike: extractors, scale bar, luma, thumbnails."""

@@ -1,0 +1,1 @@
+"""The HTTP process: requests in, jobs out. Never imports torch."""

@@ -1,0 +1,1 @@
+"""Discriminators: CellGAN, MASAN (SAN head) and the projected multi-scale one."""

@@ -1,0 +1,1 @@
+"""Per-class quality of a checkpoint against real images."""

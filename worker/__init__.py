@@ -1,0 +1,1 @@
+"""The GPU process: takes chunks from the queue, samples, encodes, writes shards."""

@@ -1,0 +1,1 @@
+"""What service and worker agree on: messages, Redis keys and the job ledger. Torch-free."""

@@ -1,0 +1,50 @@
+"""Every Redis key and queue name that service and worker share."""
+
+CHUNK_QUEUE = "chunks"
+CHUNK_PATH = "worker.chunks.make_chunk"
+"""Dotted name by which the service enqueues work it cannot import."""
+
+JOB_INDEX = "masan:jobs"
+"""Sorted set of job ids by creation time, epoch seconds."""
+
+COUNTERS = "masan:counters"
+"""Hash of fleet-wide counters, bumped only by the done-once fence: `images:{class}:{name@version}`,
+`rejected:{class}:{name@version}`, `jobs:{outcome}:{class}`, `chunks:{outcome}`."""
+
+WORKERS = "masan:workers"
+"""Hash of worker name -> JSON {state, device, model, version, digest, images_per_second, heartbeat, pid}."""
+
+EVENTS_MAX_LENGTH = 2_000
+WORKER_TIMEOUT_S = 15.0
+"""A worker whose heartbeat is older is not counted as live."""
+
+
+def job_key(job_id: str) -> str:
+    """Hash: status, spec, total, done, rejected, chunk_count, chunks_done, next_chunk, created_at,
+    started_at, finished_at, expires_at, attempt, error."""
+    return f"masan:job:{job_id}"
+
+
+def done_key(job_id: str) -> str:
+    """Hash of chunk index -> ChunkResult JSON; written once per chunk (the fence)."""
+    return f"masan:job:{job_id}:done"
+
+
+def events_key(job_id: str) -> str:
+    """Stream of {event, data}; its ids are the SSE ids."""
+    return f"masan:job:{job_id}:events"
+
+
+def chunk_job_id(job_id: str, chunk_index: int, attempt: int = 1) -> str:
+    """RQ job id of a chunk."""
+    return f"{job_id}-{chunk_index}-{attempt}"
+
+
+def shard_path(job_id: str, chunk_index: int) -> str:
+    """Path of a chunk's tar below the result store's root; its sidecar ends in `.jsonl` instead."""
+    return f"{job_id}/{chunk_index:05d}.tar"
+
+
+def sidecar_path(job_id: str, chunk_index: int) -> str:
+    """One ImageRow per line, in index order."""
+    return f"{job_id}/{chunk_index:05d}.jsonl"

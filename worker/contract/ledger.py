@@ -1,0 +1,196 @@
+"""The job ledger in Redis: every change of a job's state is one atomic script.
+
+RQ delivers a chunk at least once and tells late when a worker died; the ledger makes that harmless. A
+chunk is marked done once, whoever reports it; counters move only with that mark; a job reaches exactly one
+final state. Times are epoch seconds, given by the caller.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from redis import Redis
+
+from worker.contract import keys
+from worker.contract.messages import ChunkResult, JobSpec, JobStatus
+
+# KEYS: job, job index, events. ARGV: job id, now, flattened job hash.
+_CREATE: Final = """
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+redis.call('HSET', KEYS[1], unpack(ARGV, 4))
+redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
+redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[3], '*', 'event', 'status', 'data', '{"status":"queued"}')
+return 1
+"""
+
+# KEYS: job, events. ARGV: now, events limit. Returns the job's status after the call ('' if unknown).
+_START: Final = """
+local status = redis.call('HGET', KEYS[1], 'status')
+if not status then return '' end
+if status == 'queued' then
+  redis.call('HSET', KEYS[1], 'status', 'running', 'started_at', ARGV[1])
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[2], '*', 'event', 'status', 'data', '{"status":"running"}')
+  return 'running'
+end
+return status
+"""
+
+# KEYS: job, done, events, counters. ARGV: chunk index, result JSON, count, rejected, now, events limit,
+# class slug, model reference. Returns {first (0/1), status, next chunk or -1}.
+_FINISH_CHUNK: Final = """
+local status = redis.call('HGET', KEYS[1], 'status')
+if not status then return {0, '', -1} end
+if redis.call('HSETNX', KEYS[2], ARGV[1], ARGV[2]) == 0 then return {0, status, -1} end
+local done = redis.call('HINCRBY', KEYS[1], 'done', ARGV[3])
+redis.call('HINCRBY', KEYS[1], 'rejected', ARGV[4])
+local chunks_done = redis.call('HINCRBY', KEYS[1], 'chunks_done', 1)
+redis.call('HINCRBY', KEYS[4], 'images:' .. ARGV[7] .. ':' .. ARGV[8], ARGV[3])
+redis.call('HINCRBY', KEYS[4], 'rejected:' .. ARGV[7] .. ':' .. ARGV[8], ARGV[4])
+redis.call('HINCRBY', KEYS[4], 'chunks:done', 1)
+local total = tonumber(redis.call('HGET', KEYS[1], 'total'))
+redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[6], '*', 'event', 'shard', 'data', ARGV[2])
+redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[6], '*', 'event', 'progress', 'data',
+  '{"done":' .. done .. ',"total":' .. total .. '}')
+if status == 'queued' or status == 'running' then
+  local chunk_count = tonumber(redis.call('HGET', KEYS[1], 'chunk_count'))
+  if chunks_done == chunk_count then
+    redis.call('HSET', KEYS[1], 'status', 'succeeded', 'finished_at', ARGV[5])
+    redis.call('HINCRBY', KEYS[4], 'jobs:succeeded:' .. redis.call('HGET', KEYS[1], 'class'), 1)
+    redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[6], '*', 'event', 'done', 'data', '{"status":"succeeded"}')
+    return {1, 'succeeded', -1}
+  end
+  local next_chunk = tonumber(redis.call('HGET', KEYS[1], 'next_chunk'))
+  if next_chunk < chunk_count then
+    redis.call('HINCRBY', KEYS[1], 'next_chunk', 1)
+    return {1, status, next_chunk}
+  end
+end
+return {1, status, -1}
+"""
+
+# KEYS: job, events, counters. ARGV: new status, now, error JSON, events limit, allowed old statuses...
+# Returns the job's status after the call ('' if unknown); the change happens only from an allowed status.
+_TRANSITION: Final = """
+local status = redis.call('HGET', KEYS[1], 'status')
+if not status then return '' end
+for i = 5, #ARGV do
+  if status == ARGV[i] then
+    redis.call('HSET', KEYS[1], 'status', ARGV[1], 'error', ARGV[3])
+    local final = ARGV[1] ~= 'canceling'
+    if final then
+      redis.call('HSET', KEYS[1], 'finished_at', ARGV[2])
+      redis.call('HINCRBY', KEYS[3], 'jobs:' .. ARGV[1] .. ':' .. redis.call('HGET', KEYS[1], 'class'), 1)
+    end
+    redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], '*', 'event', final and 'done' or 'status',
+      'data', '{"status":"' .. ARGV[1] .. '"}')
+    return ARGV[1]
+  end
+end
+return status
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkOutcome:
+    """What `finish_chunk` found. `next_chunk` is the chunk to enqueue now, if any."""
+
+    is_first: bool
+    status: JobStatus | None
+    next_chunk: int | None
+
+
+class JobLedger:
+    """Reads and changes job records. `redis` must decode responses to str."""
+
+    def __init__(self, redis: "Redis") -> None:
+        self.redis = redis
+        self._create = redis.register_script(_CREATE)
+        self._start = redis.register_script(_START)
+        self._finish_chunk = redis.register_script(_FINISH_CHUNK)
+        self._transition = redis.register_script(_TRANSITION)
+
+    def create(self, spec: JobSpec, *, now: float, expires_at: float) -> bool:
+        """Write a queued job whose first `window` chunks the caller enqueues. False if the id exists."""
+        first_window = min(spec.window, spec.chunk_count)
+        record: dict[str, str | int | float] = {
+            "status": JobStatus.QUEUED,
+            "spec": spec.model_dump_json(),
+            "class": spec.parts[0].class_slug if len(spec.parts) == 1 else "mixed",
+            "total": spec.total,
+            "done": 0,
+            "rejected": 0,
+            "chunk_count": spec.chunk_count,
+            "chunks_done": 0,
+            "next_chunk": first_window,
+            "created_at": now,
+            "expires_at": expires_at,
+            "attempt": 1,
+        }
+        flat = [item for pair in record.items() for item in pair]
+        created = self._create(
+            keys=[keys.job_key(spec.job_id), keys.JOB_INDEX, keys.events_key(spec.job_id)],
+            args=[spec.job_id, now, keys.EVENTS_MAX_LENGTH, *flat],
+        )
+        return bool(created)
+
+    def start(self, job_id: str, *, now: float) -> JobStatus | None:
+        """Mark a queued job running. Returns its status now, None for an unknown job."""
+        status = self._start(
+            keys=[keys.job_key(job_id), keys.events_key(job_id)], args=[now, keys.EVENTS_MAX_LENGTH]
+        )
+        return JobStatus(status) if status else None
+
+    def finish_chunk(self, job_id: str, model_reference: str, result: ChunkResult, *, now: float) -> ChunkOutcome:
+        """Mark a chunk done, once; the last one makes the job succeeded."""
+        first, status, next_chunk = cast(
+            "tuple[int, str, int]",
+            self._finish_chunk(
+                keys=[keys.job_key(job_id), keys.done_key(job_id), keys.events_key(job_id), keys.COUNTERS],
+                args=[
+                    result.chunk_index,
+                    result.model_dump_json(),
+                    result.count,
+                    result.rejected,
+                    now,
+                    keys.EVENTS_MAX_LENGTH,
+                    result.class_slug,
+                    model_reference,
+                ],
+            ),
+        )
+        return ChunkOutcome(
+            is_first=bool(first),
+            status=JobStatus(status) if status else None,
+            next_chunk=None if next_chunk < 0 else next_chunk,
+        )
+
+    def transition(
+        self,
+        job_id: str,
+        to: JobStatus,
+        *,
+        allowed_from: tuple[JobStatus, ...],
+        now: float,
+        error: dict[str, Any] | None = None,
+    ) -> JobStatus | None:
+        """Move a job to `to` if it is in one of `allowed_from`. Returns its status now, None if unknown."""
+        status = self._transition(
+            keys=[keys.job_key(job_id), keys.events_key(job_id), keys.COUNTERS],
+            args=[to, now, json.dumps(error) if error else "", keys.EVENTS_MAX_LENGTH, *allowed_from],
+        )
+        return JobStatus(status) if status else None
+
+    def status(self, job_id: str) -> JobStatus | None:
+        """The cheap read a worker makes between micro-batches."""
+        status = cast("str | None", self.redis.hget(keys.job_key(job_id), "status"))
+        return JobStatus(status) if status else None
+
+    def record(self, job_id: str) -> dict[str, str] | None:
+        """The whole job hash, None for an unknown job."""
+        record = cast("dict[str, str]", self.redis.hgetall(keys.job_key(job_id)))
+        return record or None
+
+    def done_chunks(self, job_id: str) -> dict[int, ChunkResult]:
+        """Finished chunks by index."""
+        rows = cast("dict[str, str]", self.redis.hgetall(keys.done_key(job_id)))
+        return {int(index): ChunkResult.model_validate_json(row) for index, row in sorted(rows.items(), key=lambda r: int(r[0]))}
