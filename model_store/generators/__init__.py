@@ -1,0 +1,1 @@
+"""The networks that give a checkpoint's weights a meaning."""

@@ -1,0 +1,122 @@
+"""The MASAN generator, and CellGAN's, which is MASAN without attention."""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import torch
+from torch import Tensor, nn
+
+from model_store.generators.layers import CONDITION_DIM, ClassMapping, EMAttention, SkipGlobalContext, UpBlock
+
+AttentionSites = Literal["none", "fusion", "skip", "all"]
+
+CHANNEL_MULTIPLIERS: Final = {4: 16, 8: 16, 16: 8, 32: 8, 64: 4, 128: 2, 256: 1}
+"""Channels at each resolution, in units of `base_channels`."""
+RESOLUTIONS: Final = (16, 32, 64, 128, 256)
+FIRST_SKIP_RESOLUTION: Final = 64
+"""From here on a block receives the context of the map eight times smaller."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MasanConfig:
+    """Arguments of the generator. The defaults are the published network; `attention_sites` is our reading.
+
+    attention_sites: `fusion` gates each skip's result, `skip` the small map on its way into the skip,
+        `all` every block's output, `none` is CellGAN.
+    attention_resolutions: where attention may stand; None means everywhere the sites say.
+    attention_min_width: fewest channels a group may have; the number of groups falls to keep it.
+    adain_input: `class` as published; `class+z` feeds the latent to the normalisation too.
+    Raises ValueError naming the field for a value that cannot be built.
+    """
+
+    class_count: int
+    resolution: int = 256
+    latent_dim: int = 128
+    base_channels: int = 32
+    attention_sites: AttentionSites = "fusion"
+    attention_groups: int = 8
+    attention_min_width: int = 1
+    attention_resolutions: tuple[int, ...] | None = None
+    adain_input: Literal["class", "class+z"] = "class"
+
+    def __post_init__(self) -> None:
+        if self.resolution not in RESOLUTIONS:
+            raise ValueError(f"resolution {self.resolution} is not one of {RESOLUTIONS}")
+        if self.attention_sites not in ("none", "fusion", "skip", "all"):
+            raise ValueError(f"attention_sites {self.attention_sites!r} is not none, fusion, skip or all")
+        if self.adain_input not in ("class", "class+z"):
+            raise ValueError(f"adain_input {self.adain_input!r} is not class or class+z")
+        for field in ("class_count", "latent_dim", "base_channels", "attention_groups", "attention_min_width"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field} {getattr(self, field)} is not at least 1")
+
+    def channels(self, resolution: int) -> int:
+        """Width of the map at a resolution."""
+        return CHANNEL_MULTIPLIERS[resolution] * self.base_channels
+
+
+class MasanGenerator(nn.Module):
+    """z [N, Z], label [N, K] one-hot -> images [N, 3, R, R] in [-1, 1].
+
+    Source: MASAN's figure 1 on CellGAN's backbone: z as a 1x1 map, six doublings with class-conditional
+    AdaIN, additive skips of global context from 8, 16 and 32 to 64, 128 and 256.
+    """
+
+    def __init__(self, config: MasanConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.latent_dim = config.latent_dim
+        self.class_count = config.class_count
+        self.resolution = config.resolution
+        condition_in = config.class_count + (config.latent_dim if config.adain_input == "class+z" else 0)
+        self.mapping = ClassMapping(condition_in)
+        self.init_z = nn.ConvTranspose2d(config.latent_dim, config.channels(4), 4, bias=False)
+        self.up = nn.ModuleDict()
+        self.skip = nn.ModuleDict()
+        self.attention = nn.ModuleDict()
+        for resolution in self._block_resolutions():
+            self._add_block(resolution)
+        self.to_rgb = nn.Conv2d(config.channels(config.resolution), 3, 3, padding=1, bias=False)
+
+    def forward(self, z: Tensor, label: Tensor) -> Tensor:
+        condition = self.condition(z, label)
+        x = self.init_z(z[:, :, None, None])  # [N, C, 4, 4]
+        maps: dict[int, Tensor] = {}
+        for resolution in self._block_resolutions():
+            x = self._block(resolution, x, condition, maps)  # [N, C, R, R]
+            maps[resolution] = x
+        return torch.tanh(self.to_rgb(x))
+
+    def condition(self, z: Tensor, label: Tensor) -> Tensor:
+        """What AdaIN sees: [N, 128]."""
+        mapped = self.mapping(torch.cat([label, z], dim=1) if self.config.adain_input == "class+z" else label)
+        assert mapped.shape[1] == CONDITION_DIM
+        return mapped
+
+    def _block(self, resolution: int, x: Tensor, condition: Tensor, maps: dict[int, Tensor]) -> Tensor:
+        key = str(resolution)
+        x = self.up[key](x, condition)
+        if key in self.skip:
+            small = maps[resolution // 8]
+            if self.config.attention_sites == "skip" and key in self.attention:
+                small = self.attention[key](small)
+            x = self.skip[key](small, x)
+        if self.config.attention_sites in ("fusion", "all") and key in self.attention:
+            x = self.attention[key](x)
+        return x
+
+    def _block_resolutions(self) -> list[int]:
+        return [r for r in CHANNEL_MULTIPLIERS if 4 < r <= self.config.resolution]
+
+    def _add_block(self, resolution: int) -> None:
+        config, key = self.config, str(resolution)
+        channels = config.channels(resolution)
+        has_skip = resolution >= FIRST_SKIP_RESOLUTION
+        self.up[key] = UpBlock(config.channels(resolution // 2), channels)
+        if has_skip:
+            self.skip[key] = SkipGlobalContext(config.channels(resolution // 8), channels)
+        is_site = config.attention_sites == "all" or (config.attention_sites != "none" and has_skip)
+        if is_site and (config.attention_resolutions is None or resolution in config.attention_resolutions):
+            width = config.channels(resolution // 8) if config.attention_sites == "skip" else channels
+            groups = min(config.attention_groups, max(width // config.attention_min_width, 1))
+            self.attention[key] = EMAttention(width, groups)

@@ -1,0 +1,48 @@
+"""Architectures by name: the only place that turns a manifest's words into a network."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol, cast, runtime_checkable
+
+from torch import Tensor, nn
+
+from model_store.errors import ArchitectureUnsupportedError
+from model_store.generators.masan import MasanConfig, MasanGenerator
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """What sampling needs of a network."""
+
+    latent_dim: int
+    class_count: int
+    resolution: int
+
+    def __call__(self, z: Tensor, label: Tensor) -> Tensor:
+        """z [N, Z], label [N, K] one-hot -> images [N, 3, H, W] in [-1, 1]."""
+        ...
+
+
+def _masan(config: Mapping[str, Any]) -> nn.Module:
+    values = dict(config)
+    if values.get("attention_resolutions") is not None:
+        values["attention_resolutions"] = tuple(values["attention_resolutions"])
+    return MasanGenerator(MasanConfig(**values))
+
+
+def _cellgan(config: Mapping[str, Any]) -> nn.Module:
+    return _masan({"attention_sites": "none", **config})
+
+
+_BUILDERS = {"masan": _masan, "cellgan": _cellgan}
+ARCHITECTURES = tuple(_BUILDERS)
+
+
+def build_generator(architecture: str, config: Mapping[str, Any]) -> nn.Module:
+    """A generator with fresh weights.
+
+    Raises ArchitectureUnsupportedError for an unknown name, ValueError or TypeError for a config that
+    does not fit the architecture.
+    """
+    if architecture not in _BUILDERS:
+        raise ArchitectureUnsupportedError(architecture, ARCHITECTURES)
+    return cast("nn.Module", _BUILDERS[architecture](config))
