@@ -1,10 +1,10 @@
 """Burnt-in scale bars of B-ALL smears: find them by style, and paint them over before training.
 
-Every image of the B-ALL set carries one of three bars at a fixed place of its lower right corner, and the style
-alone tells the class half of the time, so a generator must never see one. Detection needs numpy only, because
-the worker judges generated images with it; cleaning also needs OpenCV.
-Source of places and thresholds: measured on all 3,256 images of the set (224x224 px); 3,255 are recognised, the
-last one carries a box of its own kind.
+Every image of the B-ALL set carries one of three bars at a fixed place of its lower right corner, and the
+style alone tells the class half of the time, so a generator must never see one. Detection needs numpy only,
+because the worker judges generated images with it; cleaning also needs OpenCV.
+Source of places and thresholds: measured on all 3,256 images of the set (224x224 px); 3,255 are recognised,
+the last one carries a box of its own kind.
 """
 
 from __future__ import annotations
@@ -179,8 +179,8 @@ def _inpaint(image: ImageArray, box: _Box) -> tuple[ImageArray, MaskArray]:
 def _fill_from_elsewhere(image: ImageArray, box: _Box) -> tuple[ImageArray, MaskArray]:
     """Fills a box at the lower right corner with the piece of the same image that continues its rim best.
 
-    Inpainting extrapolates from two sides only and smears; real tissue of the same smear does not. The piece is
-    searched in all eight flips and quarter turns of the image by squared difference on the rim.
+    Inpainting extrapolates from two sides only and smears; real tissue of the same smear does not. The piece
+    is searched in all eight flips and quarter turns of the image by squared difference on the rim.
     """
     import cv2
 
