@@ -1,4 +1,6 @@
-"""A checkpoint's quality report, `report.json` beside its weights: figures per class, extractor named. Torch-free.
+"""A checkpoint's quality report, `report.json` beside its weights: figures per class, extractor named.
+
+Torch-free.
 
 Two judges at least: the extractor whose features also guide a discriminator is `primary`; an extractor
 no discriminator has seen is among the `judges`. A Frechet distance is called FID only where the extractor
