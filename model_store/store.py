@@ -1,11 +1,31 @@
 """Where checkpoints live: a store over a URL that publishes atomically and verifies what it reads. Torch-free."""
 
-from collections.abc import Mapping
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
 
-from model_store.manifest import Manifest
+from pydantic import AwareDatetime, BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from model_store.errors import (
+    ManifestInvalidError,
+    ModelAlreadyPublishedError,
+    ModelNotFoundError,
+    WeightsCorruptedError,
+)
+from model_store.file_store import FileStore
+from model_store.manifest import FileEntry, Manifest, Slug, Version
 
 PRODUCTION = "production"
+MANIFEST_FILE = "manifest.json"
+MIN_DIGEST_PREFIX = 8
+"""Shorter prefixes of a digest would be guesses."""
+
+_SLUG: TypeAdapter[str] = TypeAdapter(Slug)
+_VERSION: TypeAdapter[str] = TypeAdapter(Version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,23 +34,261 @@ class Checkpoint:
 
     manifest: Manifest
     folder: str
-    # properties: reference "name@version", digest
+
+    @property
+    def reference(self) -> str:
+        """`name@version`."""
+        return self.manifest.reference
+
+    @property
+    def digest(self) -> str:
+        """Hex sha256 of what determines an image; see `Manifest.digest`."""
+        return self.manifest.digest
+
+
+class _AliasChange(BaseModel):
+    """One line of an alias's history; `previous` is what the alias named before."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    action: Literal["promote", "rollback"]
+    alias: Slug
+    version: Version
+    previous: Version | None
+    at: AwareDatetime
+
+
+class _Aliases(BaseModel):
+    """Content of `aliases.json`: what every alias names now, and every change that led there."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    aliases: dict[Slug, Version] = {}
+    history: list[_AliasChange] = []
+
+    def change(self, action: Literal["promote", "rollback"], alias: str, version: str) -> None:
+        previous = self.aliases.get(alias)
+        self.history.append(
+            _AliasChange(action=action, alias=alias, version=version, previous=previous, at=datetime.now(UTC))
+        )
+        self.aliases[alias] = version
+
+    def version_before(self, alias: str) -> str | None:
+        """Where a rollback leads. Each one goes a step further back, so the history is replayed as a stack."""
+        stack: list[str] = []
+        for change in self.history:
+            if change.alias != alias:
+                continue
+            if change.action == "promote":
+                stack.append(change.version)
+            else:
+                stack.pop()
+        return stack[-2] if len(stack) > 1 else None
 
 
 class ModelStore:
-    """Interface; being implemented. `url` is anything fsspec opens, or a plain local path.
+    """Immutable checkpoints by name and version, and aliases that name one of them.
 
-    Layout: {name}/versions/{version}/{manifest.json, weights.safetensors, report.json...},
-            {name}/aliases.json {"aliases": {"production": "1"}, "history": [...]}
+    `url` is a local path or anything fsspec opens. Layout below it:
+    `{name}/versions/{version}/{manifest.json, weights.safetensors, report.json...}` and `{name}/aliases.json`.
+    A version exists once its manifest does. Everything read is checked against the manifest.
     """
 
-    def __init__(self, url: str) -> None: ...
-    def names(self) -> tuple[str, ...]: ...
-    def versions(self, name: str) -> tuple[str, ...]: ...
-    def resolve(self, reference: str) -> Checkpoint: ...
-    def find_by_digest(self, digest_prefix: str) -> Checkpoint: ...
-    def aliases(self, name: str) -> dict[str, str]: ...
-    def publish(self, manifest: Manifest, files: Mapping[str, bytes]) -> Checkpoint: ...
-    def read_file(self, checkpoint: Checkpoint, path: str) -> bytes: ...
-    def promote(self, name: str, version: str, alias: str = PRODUCTION) -> None: ...
-    def rollback(self, name: str, alias: str = PRODUCTION) -> str: ...
+    def __init__(self, url: str) -> None:
+        """Raises ValueError for a URL that nothing installed can open."""
+        self.url = url
+        self._files = FileStore(url)
+
+    def names(self) -> tuple[str, ...]:
+        """Names of all models, sorted."""
+        return tuple(name for name in self._files.folders() if self.versions(name))
+
+    def versions(self, name: str) -> tuple[str, ...]:
+        """Published versions of a model, oldest first as people number them (2 before 10)."""
+        if not _is_valid(_SLUG, name):
+            return ()
+        published = (
+            version
+            for version in self._files.folders(f"{name}/versions")
+            if self._files.exists(f"{name}/versions/{version}/{MANIFEST_FILE}")
+        )
+        return tuple(sorted(published, key=_version_order))
+
+    def checkpoints(self) -> Iterator[Checkpoint]:
+        """Every published checkpoint, by name, then version. Raises ManifestInvalidError."""
+        for name in self.names():
+            for version in self.versions(name):
+                yield self._open(name, version)
+
+    def resolve(self, reference: str) -> Checkpoint:
+        """The checkpoint a reference names.
+
+        `name@x` is the version x, else what the alias x names. A plain `name` is what its alias `production`
+        names, else its newest version. Raises ModelNotFoundError, ManifestInvalidError.
+        """
+        name, separator, wanted = reference.partition("@")
+        versions = self.versions(name)
+        if not versions:
+            raise ModelNotFoundError(reference, self.names())
+        aliases = self.aliases(name)
+        if not separator:
+            return self._open(name, aliases.get(PRODUCTION, versions[-1]))
+        version = wanted if wanted in versions else aliases.get(wanted)
+        if version not in versions:
+            raise ModelNotFoundError(reference, _references(name, (*versions, *aliases)))
+        return self._open(name, version)
+
+    def find_by_digest(self, digest_prefix: str) -> Checkpoint:
+        """The checkpoint whose digest begins so; the newest if the same weights were published twice.
+
+        digest_prefix: at least 8 hex digits. Raises ModelNotFoundError if none or several different ones match.
+        """
+        found: dict[str, Checkpoint] = {}
+        known = []
+        for checkpoint in self.checkpoints():
+            known.append(f"{checkpoint.digest[:16]} ({checkpoint.reference})")
+            if len(digest_prefix) >= MIN_DIGEST_PREFIX and checkpoint.digest.startswith(digest_prefix):
+                found[checkpoint.digest] = checkpoint
+        if len(found) != 1:
+            raise ModelNotFoundError(digest_prefix, tuple(known))
+        return next(iter(found.values()))
+
+    def aliases(self, name: str) -> dict[str, str]:
+        """Alias -> version. Raises ManifestInvalidError for a damaged alias file."""
+        return dict(self._read_aliases(name).aliases) if _is_valid(_SLUG, name) else {}
+
+    def publish(self, manifest: Manifest, files: Mapping[str, bytes]) -> Checkpoint:
+        """Add a version, whole or not at all. `files` holds the bytes of exactly the files the manifest names.
+
+        Raises ManifestInvalidError if they are others, ModelAlreadyPublishedError if the version exists, also
+        for all but one of several racing publishers.
+        """
+        folder = _folder(manifest.name, manifest.version)
+        entries = {entry.path: entry for entry in (manifest.weights, *manifest.reports)}
+        if entries.keys() != files.keys():
+            raise ManifestInvalidError(folder, f"it names {sorted(entries)}, but was given {sorted(files)}")
+        for path, entry in entries.items():
+            if reason := _mismatch(entry, files[path]):
+                raise ManifestInvalidError(folder, f"{path}: {reason}")
+        if self._files.exists(f"{folder}/{MANIFEST_FILE}"):
+            raise ModelAlreadyPublishedError(manifest.name, manifest.version)
+        content = {path: files[path] for path in sorted(files)}
+        content[MANIFEST_FILE] = manifest.model_dump_json(indent=2).encode() + b"\n"
+        try:
+            self._files.create_folder(folder, content)
+        except FileExistsError:
+            raise ModelAlreadyPublishedError(manifest.name, manifest.version) from None
+        return Checkpoint(manifest, folder)
+
+    def read_file(self, checkpoint: Checkpoint, path: str) -> bytes:
+        """A file the manifest names, verified. Raises ModelNotFoundError, WeightsCorruptedError."""
+        entries = {entry.path: entry for entry in (checkpoint.manifest.weights, *checkpoint.manifest.reports)}
+        if path not in entries:
+            raise ModelNotFoundError(f"{checkpoint.reference}/{path}", tuple(entries))
+        location = f"{checkpoint.folder}/{path}"
+        try:
+            content = self._files.read(location)
+        except FileNotFoundError:
+            raise WeightsCorruptedError(location, "the file is missing") from None
+        if reason := _mismatch(entries[path], content):
+            raise WeightsCorruptedError(location, reason)
+        return content
+
+    def promote(self, name: str, version: str, alias: str = PRODUCTION) -> None:
+        """Let an alias name a version from now on.
+
+        Raises ModelNotFoundError for an unknown version, ValueError for an alias that is no slug or that is
+        itself a version.
+        """
+        versions = self.versions(name)
+        if version not in versions:
+            raise ModelNotFoundError(f"{name}@{version}", _references(name, versions) or self.names())
+        if not _is_valid(_SLUG, alias) or alias in versions:
+            raise ValueError(f"alias {alias!r} must be lower-case letters, digits, _ or -, and no version")
+        with self._files.lock(_aliases_path(name)):
+            aliases = self._read_aliases(name)
+            if aliases.aliases.get(alias) != version:
+                aliases.change("promote", alias, version)
+                self._write_aliases(name, aliases)
+
+    def rollback(self, name: str, alias: str = PRODUCTION) -> str:
+        """Let an alias name what it named before its last promotion; returns that version.
+
+        Raises ModelNotFoundError if there is nothing to go back to.
+        """
+        if not self.versions(name):
+            raise ModelNotFoundError(name, self.names())
+        with self._files.lock(_aliases_path(name)):
+            aliases = self._read_aliases(name)
+            version = aliases.version_before(alias)
+            if version is None or version not in self.versions(name):
+                raise ModelNotFoundError(f"{name}@{alias} before its last promotion", self.versions(name))
+            aliases.change("rollback", alias, version)
+            self._write_aliases(name, aliases)
+        return version
+
+    def _open(self, name: str, version: str) -> Checkpoint:
+        folder = _folder(name, version)
+        path = f"{folder}/{MANIFEST_FILE}"
+        try:
+            manifest = Manifest.model_validate_json(self._files.read(path))
+        except FileNotFoundError:
+            raise ModelNotFoundError(f"{name}@{version}", _references(name, self.versions(name))) from None
+        except ValidationError as error:
+            raise ManifestInvalidError(path, _one_line(error)) from error
+        if (manifest.name, manifest.version) != (name, version):
+            raise ManifestInvalidError(path, f"it describes {manifest.reference}, but lies at {name}@{version}")
+        return Checkpoint(manifest, folder)
+
+    def _read_aliases(self, name: str) -> _Aliases:
+        path = _aliases_path(name)
+        try:
+            return _Aliases.model_validate_json(self._files.read(path))
+        except FileNotFoundError:
+            return _Aliases()
+        except ValidationError as error:
+            raise ManifestInvalidError(path, _one_line(error)) from error
+
+    def _write_aliases(self, name: str, aliases: _Aliases) -> None:
+        content = json.dumps(aliases.model_dump(mode="json"), indent=2).encode() + b"\n"
+        self._files.replace(_aliases_path(name), content)
+
+
+def _folder(name: str, version: str) -> str:
+    return f"{name}/versions/{version}"
+
+
+def _aliases_path(name: str) -> str:
+    return f"{name}/aliases.json"
+
+
+def _references(name: str, versions: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{name}@{version}" for version in versions)
+
+
+def _is_valid(adapter: TypeAdapter[str], text: str) -> bool:
+    try:
+        adapter.validate_python(text)
+    except ValidationError:
+        return False
+    return True
+
+
+def _version_order(version: str) -> list[tuple[int, int, str]]:
+    """Numbers compare as numbers, everything else as text."""
+    parts = re.findall(r"\d+|\D+", version)
+    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts]
+
+
+def _mismatch(entry: FileEntry, content: bytes) -> str | None:
+    """Why these bytes are not the ones the manifest names, None if they are."""
+    if len(content) != entry.size_bytes:
+        return f"{len(content)} bytes, but the manifest says {entry.size_bytes}"
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != entry.sha256:
+        return f"sha256 is {digest[:16]}..., but the manifest says {entry.sha256[:16]}..."
+    return None
+
+
+def _one_line(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())

@@ -1,0 +1,114 @@
+"""Image id -> latent -> pixels: the one way in which worker, report and sample grids draw images. Pure."""
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model_store.generators.registry import Generator
+from model_store.image_id import TRUNCATION_STEPS, ImageId
+
+Pixels = npt.NDArray[np.uint8]
+
+MICRO_BATCH: Final = {"cpu": 8, "cuda": 32}
+"""Images of one forward pass, by device type.
+
+A constant, because the last bits of a convolution may depend on the shape of the batch it runs in: the
+kernels are chosen by shape. Short batches are padded to it, so that every image runs in the same shape.
+"""
+
+_UNIFORM_BYTES: Final = 8
+_MANTISSA_BITS: Final = 53
+
+
+def latents(image_id: ImageId, checkpoint_digest: str, latent_dim: int) -> npt.NDArray[np.float32]:
+    """The latent of an image, float32 [Z]: standard normal, times the id's truncation.
+
+    SHAKE-256 of `digest/class/seed/index/attempt` gives uniforms, Box-Muller turns pairs of them into
+    normals. No library's random generator is asked, so the same id means the same latent for ever.
+    checkpoint_digest: all 64 hex digits.
+    """
+    recipe = f"{checkpoint_digest}/{image_id.class_slug}/{image_id.seed}/{image_id.index}/{image_id.attempt}"
+    pairs = -(-latent_dim // 2)
+    stream = hashlib.shake_256(recipe.encode()).digest(2 * pairs * _UNIFORM_BYTES)
+    normals = (z for pair in range(pairs) for z in _box_muller(*_two_uniforms(stream, pair)))
+    truncation = round(image_id.truncation * TRUNCATION_STEPS) / TRUNCATION_STEPS
+    return np.array([z * truncation for z in normals][:latent_dim], dtype=np.float32)
+
+
+def sample_images(
+    generator: Generator,
+    checkpoint_digest: str,
+    image_ids: Sequence[ImageId],
+    class_indices: Sequence[int],
+    *,
+    micro_batch: int,
+) -> Iterator[Pixels]:
+    """Draw images in the order of `image_ids`, one uint8 array [n, H, W, 3] per micro-batch, n <= micro_batch.
+
+    class_indices: the label of each image. On one device type and build the pixels of an image depend on its
+    id and on `micro_batch` alone: not on the other images, nor on its place among them.
+    Raises FloatingPointError naming the first image with a pixel that is not finite.
+    """
+    for first in range(0, len(image_ids), micro_batch):
+        ids = image_ids[first : first + micro_batch]
+        labels = class_indices[first : first + micro_batch]
+        images = _forward(generator, checkpoint_digest, ids, labels, micro_batch)  # [n, 3, H, W]
+        _check_finite(images, ids)
+        yield to_pixels(images)
+
+
+def to_pixels(images: Tensor) -> Pixels:
+    """[-1, 1] float [N, 3, H, W] -> [0, 255] uint8 [N, H, W, 3] on the CPU, rounded to nearest."""
+    scaled = ((images.float() + 1) * 127.5).round_().clamp_(0, 255)
+    pixels: Pixels = scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return pixels
+
+
+def micro_batch_for(device: torch.device) -> int:
+    """Images of one forward pass on this device; see MICRO_BATCH."""
+    return MICRO_BATCH.get(device.type, MICRO_BATCH["cpu"])
+
+
+@torch.inference_mode()
+def _forward(
+    generator: Generator, checkpoint_digest: str, ids: Sequence[ImageId], labels: Sequence[int], micro_batch: int
+) -> Tensor:
+    device = _device_of(generator)
+    z = np.stack([latents(image_id, checkpoint_digest, generator.latent_dim) for image_id in ids])  # [n, Z]
+    padding = (0, 0, 0, micro_batch - len(ids))
+    label = F.one_hot(torch.tensor(labels), generator.class_count).float()  # [n, K]
+    padded_z, padded_label = F.pad(torch.from_numpy(z), padding), F.pad(label, padding)
+    return generator(padded_z.to(device), padded_label.to(device))[: len(ids)]
+
+
+def _check_finite(images: Tensor, ids: Sequence[ImageId]) -> None:
+    is_finite = images.isfinite().flatten(1).all(dim=1).tolist()
+    if not all(is_finite):
+        raise FloatingPointError(f"image {ids[is_finite.index(False)]} has pixels that are not finite")
+
+
+def _device_of(generator: Any) -> torch.device:
+    parameter: Tensor = next(generator.parameters())
+    return parameter.device
+
+
+def _two_uniforms(stream: bytes, pair: int) -> tuple[float, float]:
+    """The first in (0, 1], so that its logarithm exists; the second in [0, 1)."""
+    at = 2 * pair * _UNIFORM_BYTES
+    first, second = (
+        int.from_bytes(stream[i : i + _UNIFORM_BYTES], "little") >> (64 - _MANTISSA_BITS)
+        for i in (at, at + _UNIFORM_BYTES)
+    )
+    return (first + 1) / 2**_MANTISSA_BITS, second / 2**_MANTISSA_BITS
+
+
+def _box_muller(u: float, v: float) -> tuple[float, float]:
+    radius, angle = math.sqrt(-2 * math.log(u)), 2 * math.pi * v
+    return radius * math.cos(angle), radius * math.sin(angle)
