@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
-from model_store.errors import ModelNotFoundError, ModelStoreError
+from model_store.errors import ModelStoreError
 from model_store.manifest import Sha256, Slug
 from model_store.store import Checkpoint, ModelStore
 
@@ -161,15 +161,14 @@ class ReportInvalidError(ModelStoreError):
 def read_report(store: ModelStore, checkpoint: Checkpoint) -> QualityReport | None:
     """The checkpoint's report, None if it was published without one.
 
-    Raises ReportInvalidError for a report of another schema or of another checkpoint.
+    Raises ReportInvalidError for a report of another schema or of another checkpoint, WeightsCorruptedError
+    for a file that is missing or is not the one the manifest names.
     """
     if not any(entry.path == REPORT_FILE for entry in checkpoint.manifest.reports):
         return None
     reference = checkpoint.manifest.reference
     try:
         report = QualityReport.model_validate_json(store.read_file(checkpoint, REPORT_FILE))
-    except ModelNotFoundError as error:
-        raise ReportInvalidError(reference, f"{REPORT_FILE} is named by the manifest but absent") from error
     except ValueError as error:
         raise ReportInvalidError(reference, str(error)) from error
     if report.digest != checkpoint.manifest.digest:
