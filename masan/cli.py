@@ -1,0 +1,311 @@
+"""The `masan` command. What a command needs is imported when it runs, so that `masan --help` is quick."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from typer.exceptions import TyperException
+
+from masan.errors import ExtraMissingError, MasanError, StackError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from masan.client import Client
+
+app = typer.Typer(
+    name="masan",
+    help="Labelled, traceable synthetic blood-smear images: train class-conditional GANs and serve them.",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+DataDir = Annotated[
+    Path,
+    typer.Option(
+        "--data-dir",
+        envvar="MASAN_DATA_DIR",
+        help="Folder of the embedded stack: queue, store, results, logs.",
+    ),
+]
+Workers = Annotated[
+    int, typer.Option("--workers", min=1, help="Worker processes; they share the machine's cores.")
+]
+Url = Annotated[
+    str | None,
+    typer.Option("--url", envvar="MASAN_URL", help="A running server; default: the stack of --data-dir."),
+]
+ApiKey = Annotated[
+    str | None,
+    typer.Option("--api-key", envvar="MASAN_API_KEY", show_default=False, help="The server's API key."),
+]
+Model = Annotated[
+    str | None, typer.Option("--model", help="name, name@version or name@alias; default: the server's own.")
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        "--seed", min=0, max=2**64 - 1, help="The same seed gives the same images; default: random."
+    ),
+]
+_DEFAULT_DATA_DIR = Path("data")
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed_version
+
+        typer.echo(f"masan {installed_version('masan')}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def up(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; others than loopback need an API key.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Default: 8000 if it is free, else any.")
+    ] = None,
+    data_dir: DataDir = _DEFAULT_DATA_DIR,
+    workers: Workers = 1,
+) -> None:
+    """Run the whole stack here (queue, service, workers) until Ctrl-C."""
+    from masan.local import EmbeddedStack, StackConfig
+
+    console = _console()
+    config = StackConfig(data_dir=data_dir, host=host, port=port, prefer_default_port=True, workers=workers)
+    with EmbeddedStack(config, _status(console)) as stack:
+        console.print(f"Ready at {stack.url}", style="bold")
+        console.print(
+            f"  curl -X POST '{stack.url}/generate?class=pro_b&n=500'", soft_wrap=True, highlight=False
+        )
+        console.print(
+            f"  masan generate pro_b -n 500 -o out --data-dir {data_dir}", soft_wrap=True, highlight=False
+        )
+        console.print("Ctrl-C stops it.")
+        try:
+            while stack.failure is None:
+                time.sleep(0.5)
+            raise StackError(stack.failure)
+        except SystemExit:
+            console.print("Stopping")
+            raise SystemExit(0) from None
+
+
+@app.command()
+def generate(
+    class_: Annotated[str, typer.Argument(metavar="CLASS", help="Class of the images, such as pro_b.")],
+    n: Annotated[int, typer.Option("-n", "--count", help="How many images.")] = 16,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder for the images and their manifest.")
+    ] = Path("out"),
+    seed: Seed = None,
+    truncation: Annotated[
+        float | None, typer.Option(help="0 < t <= 1; below 1: nearer to the average image, less varied.")
+    ] = None,
+    model: Model = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the images of an earlier job in the folder.")
+    ] = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+    data_dir: DataDir = _DEFAULT_DATA_DIR,
+    workers: Workers = 1,
+) -> None:
+    """Make images: on a running server, or on a stack started for the occasion."""
+    from masan.generate import GenerateRequest, generate_to_folder
+
+    console = _console()
+    request = GenerateRequest(
+        class_slug=class_, n=n, output=output, seed=seed, truncation=truncation, model=model, replace=force
+    )
+    _refuse_occupied(request.output, replace=force)
+    with _server(url, api_key, data_dir, workers, console) as client:
+        generate_to_folder(client, request, console)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the images.")] = Path("out"),
+    n: Annotated[int, typer.Option("-n", "--count", help="How many images.")] = 500,
+    class_: Annotated[str, typer.Option("--class", help="Class of the images.")] = "pro_b",
+    data_dir: DataDir = _DEFAULT_DATA_DIR,
+    workers: Workers = 1,
+) -> None:
+    """The main job from nothing: start a stack, make 500 pro_b images, save and judge them, stop."""
+    from masan.generate import GenerateRequest, generate_to_folder, print_quality
+
+    console = _console()
+    _refuse_occupied(output, replace=True)
+    with _server(None, None, data_dir, workers, console) as client:
+        request = GenerateRequest(class_slug=class_, n=n, output=output, replace=True)
+        console.print(f"POST /generate?class={class_}&n={n}", style="bold", highlight=False)
+        saved = generate_to_folder(client, request, console)
+        print_quality(client, class_, saved.rows[0]["checkpoint"], console)
+
+
+@app.command()
+def models(url: Url = None, api_key: ApiKey = None, data_dir: DataDir = _DEFAULT_DATA_DIR) -> None:
+    """List the checkpoints of a server, or of the data folder when no stack runs."""
+    from masan.listing import models_of_server, models_of_store, print_models
+    from masan.local import find_running
+
+    running = find_running(data_dir)
+    if url or running:
+        with _client(url or running.url if running else str(url), api_key) as client:
+            rows = models_of_server(client)
+    else:
+        rows = models_of_store(data_dir)
+    print_models(rows, _console())
+
+
+@app.command()
+def serve() -> None:
+    """Run the HTTP service alone, set by MASAN_... variables."""
+    _become("service", extra="service", needs="uvicorn")
+
+
+@app.command()
+def work() -> None:
+    """Run one worker alone, set by MASAN_... variables."""
+    _become("worker", extra="worker", needs="torch")
+
+
+def _register_training_commands() -> None:
+    """`masan train|publish|evaluate|data` hand all their arguments to `training.cli`."""
+    raw = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+    for name, text in (
+        ("train", "Train a checkpoint on a folder-per-class dataset."),
+        ("publish", "Publish a trained generator into a model store."),
+        ("evaluate", "Judge a checkpoint against real images, class by class."),
+        ("data", "Check and prepare a dataset."),
+    ):
+        app.command(name, help=text, context_settings=raw, add_help_option=False)(_training_command(name))
+
+
+def _training_command(name: str) -> Callable[[typer.Context], None]:
+    def command(context: typer.Context) -> None:
+        _require("torch", f"masan {name}", extra="training")
+        from training.cli import app as training_app
+
+        typer.main.get_command(training_app)(
+            args=[name, *context.args], prog_name="masan", standalone_mode=False
+        )
+
+    return command
+
+
+_register_training_commands()
+
+
+def main() -> None:
+    """Entry point: every error is one line on stderr; exit code 2 for bad input, 1 for a failure."""
+    _end_on_signals()
+    try:
+        code = app(standalone_mode=False)
+    except TyperException as error:
+        _fail(error.format_message(), error.exit_code)
+    except MasanError as error:
+        _fail(str(error), error.exit_code)
+    except ValueError as error:
+        _fail(str(error), 2)
+    except typer.Abort:
+        _fail("stopped", 130)
+    except Exception as error:
+        if os.environ.get("MASAN_DEBUG"):
+            raise
+        _fail(f"{type(error).__name__}: {error} (MASAN_DEBUG=1 shows where)", 1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    typer.echo(f"masan: {' '.join(message.split())}", err=True)
+    sys.exit(code)
+
+
+def _end_on_signals() -> None:
+    """SIGINT, SIGTERM and SIGHUP unwind the program, once: what tidies up is not interrupted again."""
+    ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def end(number: int, _: object) -> None:
+        for each in ends:
+            signal.signal(each, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    for each in ends:
+        signal.signal(each, end)
+
+
+@contextmanager
+def _server(
+    url: str | None, api_key: str | None, data_dir: Path, workers: int, console: "Console"
+) -> Iterator["Client"]:
+    """A client of the server asked for, of the data folder's running stack, or of one started for this."""
+    from masan.local import EmbeddedStack, StackConfig, find_running
+
+    running = None if url else find_running(data_dir)
+    if url or running:
+        with _client(url or (running.url if running else ""), api_key) as client:
+            yield client
+        return
+    config = StackConfig(data_dir=data_dir, workers=workers)
+    with EmbeddedStack(config, _status(console)) as stack, _client(stack.url, api_key) as client:
+        console.print(f"Ready at {stack.url}")
+        yield client
+
+
+def _client(url: str, api_key: str | None) -> "Client":
+    from masan.client import Client
+
+    return Client(url, api_key)
+
+
+def _refuse_occupied(output: Path, *, replace: bool) -> None:
+    """Tell about an occupied folder before a stack is started for nothing."""
+    from masan.archive import check_folder
+
+    check_folder(output, replace=replace)
+
+
+def _become(module: str, *, extra: str, needs: str) -> NoReturn:
+    """Replace this process, so that signals reach the module's own handlers."""
+    _require(needs, f"masan's {module}", extra=extra)
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_DFL)
+    os.execv(sys.executable, [sys.executable, "-P", "-m", module])  # noqa: S606 - our own module
+
+
+def _require(module: str, what: str, *, extra: str) -> None:
+    if find_spec(module) is None:
+        raise ExtraMissingError(what, extra, module)
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console()
+
+
+def _status(console: "Console") -> Callable[[str], None]:
+    started = time.monotonic()
+    return lambda text: console.print(
+        f"[dim]{time.monotonic() - started:5.1f} s[/dim]  {text}", highlight=False
+    )
+
+
+if __name__ == "__main__":
+    main()

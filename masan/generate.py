@@ -1,0 +1,166 @@
+"""The main job at a terminal: ask, follow, save, show; used by `masan generate` and `masan demo`."""
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from masan.archive import CONTACT_SHEET, DOWNLOAD_PREFIX, SavedJob, prepare_folder, unpack
+from masan.client import Client, Job
+from masan.contact_sheet import make_contact_sheet
+from masan.errors import ApiError
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateRequest:
+    """What to ask for and where to put it. None: the server chooses. `replace` an earlier job's images."""
+
+    class_slug: str
+    n: int
+    output: Path
+    seed: int | None = None
+    truncation: float | None = None
+    model: str | None = None
+    replace: bool = False
+
+
+@dataclass(slots=True)
+class _Timing:
+    """Seconds since the request was sent, None until it happened."""
+
+    started: float
+    first_image_s: float | None = None
+    last_image_s: float | None = None
+
+    def note(self, job: Job) -> None:
+        now_s = time.monotonic() - self.started
+        if job.done and self.first_image_s is None:
+            self.first_image_s = now_s
+        if job.status == "succeeded":
+            self.last_image_s = now_s
+
+    def describe(self, n: int) -> str:
+        total_s = self.last_image_s or 0.0
+        speed = n / total_s if total_s else 0.0
+        return (
+            f"{n} images in {total_s:.1f} s ({speed:.1f} images/s); first images after "
+            f"{self.first_image_s or 0.0:.1f} s, last after {total_s:.1f} s"
+        )
+
+
+def generate_to_folder(client: Client, request: GenerateRequest, console: Console) -> SavedJob:
+    """Ask for the images, wait, and save them, their manifest and a contact sheet in the output folder.
+
+    Raises OutputFolderError before anything is asked for if the folder holds something else.
+    """
+    prepare_folder(request.output, replace=request.replace)
+    timing = _Timing(started=time.monotonic())
+    job = client.generate(
+        request.class_slug, request.n, seed=request.seed, truncation=request.truncation, model=request.model
+    )
+    console.print(f"Job {job.id}: {job.n} {request.class_slug} images of {job.model}, seed {job.seed}")
+    job = _follow(client, job, timing, console)
+    saved = _save(client, job, request.output, console)
+    sheet = request.output / CONTACT_SHEET
+    make_contact_sheet(saved.images, _title(saved), sheet)
+    console.print(timing.describe(job.n), style="bold")
+    console.print(
+        f"Images: {saved.images[0].parent}  manifest: {request.output / 'manifest.jsonl'}  look: {sheet}"
+    )
+    return saved
+
+
+def print_quality(client: Client, class_slug: str, model: str | None, console: Console) -> None:
+    """The class's figures in the checkpoint's report, the real images' floor beside each."""
+    try:
+        report = client.report(class_slug, model)
+    except ApiError as error:
+        console.print(f"No quality figures: {error}", style="yellow")
+        return
+    table = Table(
+        title=f"Quality of {class_slug} images (lower is nearer to the real images)", title_justify="left"
+    )
+    for heading in ("extractor", "distance", "this checkpoint", "real floor", "real / generated images"):
+        table.add_column(heading)
+    for extractor in (report, *(report.get("judges") or ())):
+        figures = (extractor.get("classes") or {}).get(class_slug)
+        if figures:
+            _add_figures(table, str(extractor.get("extractor")), figures)
+    console.print(table)
+
+
+def _add_figures(table: Table, extractor: str, figures: dict[str, Any]) -> None:
+    counts = f"{figures.get('n_real')} / {figures.get('n_fake')}"
+    fid = figures.get("fid")
+    name, value = ("FID", fid) if fid is not None else ("Frechet distance", figures.get("frechet_distance"))
+    table.add_row(extractor, name, _number(value), _number(figures.get("floor")), counts)
+    spread = f" ± {_number(figures['kid_sd'], 4)}" if figures.get("kid_sd") is not None else ""
+    table.add_row(
+        "", "KID", _number(figures.get("kid"), 4) + spread, _number(figures.get("kid_floor"), 4), ""
+    )
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+class _ImagesPerSecond(ProgressColumn):
+    """The server's own speed figure while it has one, else the bar's."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.fields.get("speed") or task.finished_speed or task.speed
+        return Text(f"{speed:.1f} images/s" if speed else "- images/s", style="progress.data.speed")
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _ImagesPerSecond(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+def _follow(client: Client, job: Job, timing: _Timing, console: Console) -> Job:
+    with _progress(console) as progress:
+        task = progress.add_task("Generating", total=job.n)
+
+        def show(now: Job) -> None:
+            timing.note(now)
+            progress.update(task, completed=now.done, speed=now.images_per_second)
+
+        return client.wait(job, show)
+
+
+def _save(client: Client, job: Job, folder: Path, console: Console) -> SavedJob:
+    """Through a temporary file: a broken download leaves no half-filled folder."""
+    with (
+        tempfile.TemporaryDirectory(prefix=DOWNLOAD_PREFIX, dir=folder) as aside,
+        _progress(console) as progress,
+    ):
+        task = progress.add_task("Saving    ", total=job.n)
+        archive = client.download(job, Path(aside) / "result.zip")
+        return unpack(archive, folder, on_image=lambda: progress.advance(task))
+
+
+def _title(saved: SavedJob) -> str:
+    first = saved.rows[0]
+    classes = "+".join(sorted({row["class_slug"] for row in saved.rows}))
+    return f"{first['checkpoint']}   {classes}   seed {first['seed']}   {len(saved.rows)} synthetic images"

@@ -1,0 +1,116 @@
+"""Keeps a set of child processes running and ends them in order."""
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from masan.processes import ChildProcess
+
+logger = logging.getLogger(__name__)
+
+_POLL_S = 0.2
+_FIRST_BACKOFF_S = 0.5
+_MAX_BACKOFF_S = 10.0
+_MAX_FAILURES = 6
+"""Ends in a row, each soon after the start, before the supervisor gives up: half a minute of trying."""
+_HEALTHY_AFTER_S = 30.0
+"""A child that ran this long is not failing at start; its next end counts as the first again."""
+
+
+@dataclass(slots=True)
+class _Watched:
+    child: ChildProcess
+    started_at: float
+    failures: int = 0
+    restart_at: float | None = None
+
+
+class Supervisor:
+    """Restarts what ends by itself, with growing pauses; gives up on what cannot stay up.
+
+    `on_change` is called after every start, so that the pids can be written down.
+    """
+
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        self._on_change = on_change
+        self._watched: list[_Watched] = []
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.failure: str | None = None
+        """Why it gave up; None while all is well."""
+
+    @property
+    def children(self) -> tuple[ChildProcess, ...]:
+        return tuple(watched.child for watched in self._watched)
+
+    def add(self, child: ChildProcess) -> None:
+        """Start a child, unless it runs already, and look after it from `watch` on."""
+        if not child.is_running():
+            child.start()
+        self._watched.append(_Watched(child, started_at=time.monotonic()))
+        self._on_change()
+
+    def ended(self) -> ChildProcess | None:
+        """The first child that does not run now."""
+        return next((child for child in self.children if not child.is_running()), None)
+
+    def watch(self) -> None:
+        """Begin to restart children that end."""
+        self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
+        self._thread.start()
+
+    def stop(self, groups: Sequence[tuple[Sequence[ChildProcess], float]]) -> None:
+        """End all children: one group after the other, each given its grace in seconds, then killed."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+        for children, grace_s in groups:
+            for child in children:
+                child.signal(signal.SIGTERM)
+            deadline = time.monotonic() + grace_s
+            for child in children:
+                if not child.wait(deadline):
+                    logger.warning(
+                        "killing a process that did not end in time", extra={"process": child.name}
+                    )
+                    child.signal(signal.SIGKILL)
+                    child.wait(time.monotonic() + 1.0)
+
+    def _run(self) -> None:
+        while self.failure is None and not self._stopping.wait(_POLL_S):
+            for watched in self._watched:
+                self._look_after(watched, time.monotonic())
+
+    def _look_after(self, watched: _Watched, now: float) -> None:
+        child = watched.child
+        if child.is_running():
+            return
+        if watched.restart_at is None:
+            self._note_end(watched, now)
+        elif now >= watched.restart_at:
+            child.start()
+            watched.started_at, watched.restart_at = now, None
+            self._on_change()
+
+    def _note_end(self, watched: _Watched, now: float) -> None:
+        child = watched.child
+        healthy = now - watched.started_at > _HEALTHY_AFTER_S
+        watched.failures = 1 if healthy else watched.failures + 1
+        if watched.failures >= _MAX_FAILURES:
+            self.failure = describe_end(child)
+            return
+        pause_s = min(_FIRST_BACKOFF_S * 2 ** (watched.failures - 1), _MAX_BACKOFF_S)
+        watched.restart_at = now + pause_s
+        logger.warning(
+            "%s; starting it again in %.1f s", describe_end(child), pause_s, extra={"process": child.name}
+        )
+
+
+def describe_end(child: ChildProcess) -> str:
+    """One line: who ended, how, its last words and where its log is."""
+    code = child.exit_code()
+    how = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+    return f"{child.name} ended ({how}): {child.last_words()} (log: {child.log_path})"
