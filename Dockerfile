@@ -1,0 +1,72 @@
+# One image per process, from one file:
+#     docker build --target service  -t masan-service .     HTTP; no torch
+#     docker build --target worker   -t masan-worker .      sampling; torch with CUDA from its own wheels
+#     docker build --target training -t masan-training .    learning and judging
+# For machines without a GPU give pip PyTorch's CPU wheels: --build-arg PIP_EXTRA_INDEX_URL=...
+
+FROM python:3.12.12-slim-bookworm AS base
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1
+# A fixed uid, so that a volume written by one image can be read by the other. The folders exist with their
+# owner before a volume is mounted over them, because a new volume takes both from the image.
+RUN useradd --uid 10001 --create-home --shell /usr/sbin/nologin masan \
+ && install -d -o masan -g masan /var/lib/masan/models /var/lib/masan/results /var/lib/masan/keys /var/lib/masan/runs
+WORKDIR /home/masan
+
+# Dependencies come from pyproject.toml alone, before any source is there: a change of code leaves this
+# layer, with gigabytes of torch in it, as it is.
+FROM base AS dependencies
+ARG PIP_EXTRA_INDEX_URL=""
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /src
+RUN python -m venv /opt/venv
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+
+FROM dependencies AS service-build
+RUN --mount=type=cache,target=/root/.cache/pip pip install -c constraints.txt '.[service]'
+COPY . .
+RUN --mount=type=cache,target=/root/.cache/pip pip install --no-deps --force-reinstall . \
+ && python -c "import importlib.util, service.app; assert importlib.util.find_spec('torch') is None"
+
+FROM dependencies AS worker-build
+RUN --mount=type=cache,target=/root/.cache/pip pip install -c constraints.txt '.[worker]'
+COPY . .
+RUN --mount=type=cache,target=/root/.cache/pip pip install --no-deps --force-reinstall .
+
+FROM dependencies AS training-build
+RUN --mount=type=cache,target=/root/.cache/pip pip install -c constraints.txt '.[training]'
+COPY . .
+RUN --mount=type=cache,target=/root/.cache/pip pip install --no-deps --force-reinstall .
+
+FROM base AS training
+COPY --from=training-build /opt/venv /opt/venv
+ENV NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+USER 10001:10001
+WORKDIR /var/lib/masan/runs
+HEALTHCHECK NONE
+ENTRYPOINT ["masan", "train"]
+CMD ["--help"]
+
+FROM base AS worker
+COPY --from=worker-build /opt/venv /opt/venv
+ENV NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    MASAN_METRICS_PORT=9100
+USER 10001:10001
+EXPOSE 9100
+HEALTHCHECK --interval=15s --timeout=5s --start-period=120s --retries=4 \
+    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:9100/metrics', timeout=4)"]
+CMD ["python", "-m", "worker"]
+
+FROM base AS service
+COPY --from=service-build /opt/venv /opt/venv
+COPY deploy/compose/init.py /opt/masan/init.py
+ENV MASAN_HOST=0.0.0.0 \
+    MASAN_PORT=8000
+USER 10001:10001
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=15s --retries=3 \
+    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/livez', timeout=4)"]
+CMD ["python", "-m", "service"]

@@ -1,0 +1,49 @@
+"""What has to be there before service and worker start: an API key and a checkpoint.
+
+Runs to its end at each `docker compose up` and changes nothing that is there already. The key itself is
+printed once, when it is made; the file keeps its sha256 alone.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+import sys
+from pathlib import Path
+
+from model_store.builtin import import_builtin
+from model_store.store import ModelStore
+
+FIRST_KEY_ID = "first-start"
+SCOPES = ("admin",)
+
+
+def make_first_key(keys_file: Path) -> str | None:
+    """Write a new API key's hash to `keys_file`, readable by its owner alone, and return the key.
+
+    None if the file exists: its keys stay as they are.
+    """
+    if keys_file.exists():
+        return None
+    key = f"mk_{secrets.token_urlsafe(32)}"
+    line = {"id": FIRST_KEY_ID, "sha256": hashlib.sha256(key.encode()).hexdigest(), "scopes": SCOPES}
+    aside = keys_file.with_suffix(".new")
+    aside.touch(mode=0o600)
+    aside.write_text(json.dumps(line) + "\n")
+    aside.replace(keys_file)
+    return key
+
+
+def main() -> None:
+    """Read the two places from the environment, as the service does."""
+    checkpoint = import_builtin(ModelStore(os.environ["MASAN_MODEL_STORE_URL"]))
+    print(f"checkpoint {checkpoint.manifest.reference} is in the store")
+    key = make_first_key(Path(os.environ["MASAN_API_KEYS_FILE"]))
+    if key is None:
+        print("API keys are as they were")
+    else:
+        print(f"API key, shown this once: {key}\nSend it as `Authorization: Bearer {key}`.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
