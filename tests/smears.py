@@ -39,7 +39,7 @@ CLASS_FOLDERS = tuple(_STAINS)
 
 
 def make_smear_dataset(folder: Path, per_class: int = 12, size: int = 224, seed: int = 0) -> Path:
-    """Writes `per_class` JPEG files into each of four class folders, numbered like the B-ALL set's; -> folder."""
+    """Writes `per_class` numbered JPEG files into each of four class folders; returns `folder`."""
     for class_index, (name, stain) in enumerate(_STAINS.items()):
         (folder / name).mkdir(parents=True, exist_ok=True)
         for number in range(1, per_class + 1):
