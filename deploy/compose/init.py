@@ -5,17 +5,15 @@ printed once, when it is made; the file keeps its sha256 alone.
 """
 
 import hashlib
-import json
 import os
 import secrets
-import sys
 from pathlib import Path
 
 from model_store.builtin import import_builtin
 from model_store.store import ModelStore
+from service.auth import ApiKey, Scope
 
 FIRST_KEY_ID = "first-start"
-SCOPES = ("admin",)
 
 
 def make_first_key(keys_file: Path) -> str | None:
@@ -26,10 +24,11 @@ def make_first_key(keys_file: Path) -> str | None:
     if keys_file.exists():
         return None
     key = f"mk_{secrets.token_urlsafe(32)}"
-    line = {"id": FIRST_KEY_ID, "sha256": hashlib.sha256(key.encode()).hexdigest(), "scopes": SCOPES}
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    line = ApiKey(id=FIRST_KEY_ID, sha256=digest, scopes=frozenset({Scope.ADMIN}))
     aside = keys_file.with_suffix(".new")
     aside.touch(mode=0o600)
-    aside.write_text(json.dumps(line) + "\n")
+    aside.write_text(line.model_dump_json() + "\n")
     aside.replace(keys_file)
     return key
 
@@ -46,4 +45,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
+from service.auth import KeyRing, Scope
+from service.settings import ServiceSettings
+
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 GPU = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -208,12 +211,14 @@ def load_init() -> ModuleType:
     return module
 
 
-def test_first_start_makes_a_key_and_keeps_only_its_hash(tmp_path: Path) -> None:
+def test_first_start_makes_a_key_that_opens_the_service_and_keeps_only_its_hash(tmp_path: Path) -> None:
     file = tmp_path / "keys.jsonl"
 
     key = load_init().make_first_key(file)
 
-    assert key.startswith("mk_")
+    settings = ServiceSettings(model_store_url="models", result_store_url="results", api_keys_file=file)
+    found = KeyRing.from_settings(settings).find(key)
+    assert found and found.may(Scope.GENERATE)
     assert key not in file.read_text()
     assert file.stat().st_mode & 0o777 == 0o600
 

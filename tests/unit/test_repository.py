@@ -1,0 +1,285 @@
+"""Guards over the whole repository: what the documents promise of the tree holds."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires, version
+from pathlib import Path
+
+import grimp
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from service.settings import ServiceSettings
+from worker.contract.messages import FailureCode
+from worker.settings import WorkerSettings
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("masan", "service", "worker", "model_store", "training")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+MAX_LINES = 400
+LONGER_FOR_A_REASON: dict[str, str] = {}
+"""Path -> why the file may be longer than MAX_LINES."""
+
+TEXT_SUFFIXES = {".css", ".html", ".js", ".json", ".md", ".py", ".toml", ".txt", ".yaml", ".yml"}
+LEAVES_ALONE = {".git", ".venv", "out", "runs", "data", "build", "dist", "__pycache__"}
+
+
+def modules(*packages: str) -> list[Path]:
+    """Python files of the packages, relative to the root."""
+    return sorted(path.relative_to(ROOT) for package in packages for path in (ROOT / package).rglob("*.py"))
+
+
+def dotted(path: Path) -> str:
+    return ".".join(path.with_suffix("").parts)
+
+
+def texts() -> Iterator[Path]:
+    """Every text file that belongs to the project."""
+    for top in sorted(ROOT.iterdir()):
+        if top.name in LEAVES_ALONE or top.name.startswith(".") or top.name.endswith(".egg-info"):
+            continue
+        files = [top] if top.is_file() else top.rglob("*")
+        yield from (path for path in files if path.is_file() and path.suffix in TEXT_SUFFIXES | {""})
+
+
+def imported_by(files: list[Path]) -> set[str]:
+    """Dotted names that the files import or, in strings, spell."""
+    names: set[str] = set()
+    for file in files:
+        for node in ast.walk(ast.parse((ROOT / file).read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                names.add(node.value)
+    return names
+
+
+def test_every_module_has_a_test() -> None:
+    tests = [path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py")]
+    imported = imported_by(tests)
+    test_names = {path.stem for path in tests}
+    # An entry point is run as a process, by its package's name.
+    untested = [
+        str(path)
+        for path in modules(*PACKAGES)
+        if path.stem not in {"__init__", "__main__"}
+        and dotted(path) not in imported
+        and f"test_{path.stem}" not in test_names
+    ]
+
+    assert untested == []
+
+
+def test_unit_tests_lie_where_their_package_lies() -> None:
+    folders = {
+        path.parent.relative_to(ROOT / "tests/unit") for path in (ROOT / "tests/unit").rglob("test_*.py")
+    }
+
+    assert [str(folder) for folder in folders if not (ROOT / folder).is_dir()] == []
+
+
+@pytest.mark.parametrize(
+    "module", ["service.app", "service.__main__", "worker.contract.ledger", "masan", "masan.cli"]
+)
+def test_import_leaves_torch_unloaded(module: str) -> None:
+    heavy = "{'torch', 'torchvision', 'safetensors', 'numpy', 'cv2', 'scipy'}"
+    code = f"import importlib, sys; importlib.import_module({module!r}); print(*{heavy} & set(sys.modules))"
+
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("path", modules(*PACKAGES, "tests", "deploy"), ids=str)
+def test_file_is_short_enough_to_read(path: Path) -> None:
+    lines = len((ROOT / path).read_text().splitlines())
+
+    assert lines <= MAX_LINES or str(path) in LONGER_FOR_A_REASON, f"{lines} lines"
+
+
+def test_nothing_that_is_served_unpickles() -> None:
+    calls = re.compile(r"\btorch\.load\(|\ballow_pickle=True")
+
+    assert [
+        str(path) for path in modules("service", "worker", "model_store") if calls.search(_read(path))
+    ] == []
+
+
+def test_environment_is_read_at_entry_points_only() -> None:
+    reads = re.compile(r"\bos\.(environ|getenv)\b")
+
+    found = {
+        str(path)
+        for path in modules("service", "worker", "model_store", "training")
+        if reads.search(_read(path))
+    }
+
+    assert {path for path in found if not path.endswith("__main__.py")} == set()
+
+
+def test_no_path_of_one_machine() -> None:
+    machine = re.compile(r"(?<![\w.:}])/(?:work|tmp|root|Users|home)/(?!masan\b|\.cache\b)")
+
+    assert [str(path.relative_to(ROOT)) for path in texts() if machine.search(path.read_text())] == []
+
+
+def test_nothing_large_is_kept() -> None:
+    large = [
+        path
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.stat().st_size > 16_000_000
+    ]
+
+    assert large == []
+
+
+def settings_in_code() -> set[str]:
+    """Names of the variables that the processes read and that make, CI and the containers set."""
+    fields = {
+        f"MASAN_{name.upper()}" for part in (ServiceSettings, WorkerSettings) for name in part.model_fields
+    }
+    others = ["Makefile", "Dockerfile", "docker-compose.yml", "docker-compose.cpu.yml", ".ci/run"]
+    files = [ROOT / path for path in modules(*PACKAGES, "tests", "deploy")] + [ROOT / name for name in others]
+    files = [path for path in files if path != Path(__file__)]
+    return fields | {
+        name for path in files for name in re.findall(r"\bMASAN_[A-Z_]*[A-Z]\b", path.read_text())
+    }
+
+
+def test_settings_page_names_every_variable_and_no_other() -> None:
+    documented = set(re.findall(r"`(MASAN_[A-Z_]+)`", _read("docs/settings.md")))
+
+    assert settings_in_code() == documented
+
+
+def test_every_failure_code_is_explained() -> None:
+    page = _read("docs/errors.md")
+
+    assert [code.value for code in FailureCode if f"`{code.value}`" not in page] == []
+
+
+def test_changelog_opens_with_what_is_unreleased_or_this_version() -> None:
+    headings = re.findall(r"^## \[([^\]]+)\]", _read("CHANGELOG.md"), flags=re.MULTILINE)
+
+    assert headings[0] in {"Unreleased", PROJECT["version"]}
+
+
+def test_documents_link_to_what_is_there() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").rglob("*.md")]
+    broken = [
+        f"{page.relative_to(ROOT)} -> {target}"
+        for page in pages
+        for target in re.findall(r"\]\((?!https?:|mailto:|#)([^)#\s]+)", page.read_text())
+        if not (page.parent / target).exists()
+    ]
+
+    assert pages
+    assert broken == []
+
+
+def test_make_has_every_target_that_the_documents_name() -> None:
+    targets = set(re.findall(r"^([a-z][a-z0-9-]*):", _read("Makefile"), flags=re.MULTILINE))
+    pages = ["README.md", "CONTRIBUTING.md", "docs/operations.md", ".ci/run"]
+    named = {
+        name
+        for page in pages
+        for name in re.findall(r"(?:^|`| )make ([a-z][a-z-]*)", _read(page), re.MULTILINE)
+    }
+
+    assert {"check", "demo", "test"} <= named
+    assert named <= targets
+
+
+def pins() -> dict[str, str]:
+    rows = [line for line in _read("constraints.txt").splitlines() if line and not line.startswith("#")]
+    return dict(row.split("==") for row in rows)
+
+
+def brought_by(extras: set[str]) -> set[str]:
+    """Names of all distributions that the extras bring here, ours left out."""
+    found: set[str] = set()
+    wanted = [Requirement(f"masan[{','.join(sorted(extras))}]")]
+    while wanted:
+        requirement = wanted.pop()
+        name = canonicalize_name(requirement.name)
+        key = f"{name}[{','.join(sorted(requirement.extras))}]"
+        if key in found:
+            continue
+        try:
+            needs = [Requirement(text) for text in requires(name) or []]
+        except PackageNotFoundError:
+            continue
+        found.add(key)
+        chosen = requirement.extras or {""}
+        wanted += [need for need in needs if _applies(need, chosen)]
+    return {key.split("[")[0] for key in found} - {"masan"}
+
+
+def _applies(need: Requirement, extras: set[str]) -> bool:
+    return need.marker is None or any(need.marker.evaluate({"extra": extra}) for extra in extras)
+
+
+def test_constraints_pin_what_the_extras_bring() -> None:
+    for_a_gpu = re.compile(r"nvidia-|cuda-|triton$")
+    brought = {name for name in brought_by({"all", "dev"}) if not for_a_gpu.match(name)}
+
+    assert brought - pins().keys() == set()
+    assert {name for name in pins() if for_a_gpu.match(name)} == set()
+
+
+def test_constraints_are_what_is_tested() -> None:
+    here = {name: version(name).split("+")[0] for name in pins() if name in brought_by({"all", "dev"})}
+
+    assert {name: (pin, here[name]) for name, pin in pins().items() if here.get(name, pin) != pin} == {}
+
+
+def declared(extra: str | None) -> set[str]:
+    """Distributions that an extra, or with None every install, declares."""
+    rows = PROJECT["dependencies"] if extra is None else PROJECT["optional-dependencies"][extra]
+    return {canonicalize_name(Requirement(row).name) for row in rows}
+
+
+def imported_distributions(package: str) -> set[str]:
+    """Distributions whose modules a package imports, itself or by way of our other packages."""
+    graph = grimp.build_graph(*PACKAGES, include_external_packages=True)
+    reached = graph.find_upstream_modules(package, as_package=True)
+    by_module = packages_distributions()
+    external = {name.split(".")[0] for name in reached} - set(PACKAGES) - sys.stdlib_module_names
+    return {canonicalize_name(name) for module in external for name in by_module.get(module, [module])}
+
+
+@pytest.mark.parametrize("extra", ["service", "worker", "training"])
+def test_extra_declares_what_its_process_imports(extra: str) -> None:
+    assert (
+        imported_distributions(extra) - declared(None) - declared(extra) - _comes_with_declared(extra)
+        == set()
+    )
+
+
+@pytest.mark.parametrize("extra", ["service", "worker", "training"])
+def test_extra_brings_nothing_its_process_does_not_import(extra: str) -> None:
+    used = imported_distributions(extra) | _used_by_name(extra)
+
+    assert declared(extra) - used == set()
+
+
+def _comes_with_declared(extra: str) -> set[str]:
+    """Starlette is FastAPI's public base, imported by its own name as FastAPI's documentation does."""
+    return {"starlette"} if extra == "service" else set()
+
+
+def _used_by_name(extra: str) -> set[str]:
+    """Distributions that are used without an import statement: read as files or loaded by a library."""
+    return {"service": set(), "worker": set(), "training": {"tensorboard"}}[extra]
+
+
+def _read(path: str | Path) -> str:
+    return (ROOT / path).read_text()
