@@ -25,6 +25,7 @@ _STOP_WORK_S = 9.0
 _STOP_VALKEY_S = 4.0
 """Together with one second each for the killed, under the 15 s that a stop may take."""
 _PORT_ATTEMPTS = 3
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MASAN_THREADS", "MASAN_ENCODE_THREADS")
 _FOLDERS = ("valkey", "store", "results", "run", "logs")
 
 
@@ -67,7 +68,7 @@ class EmbeddedStack:
         self.data_dir = config.data_dir.expanduser().resolve()
         self._say = on_status
         self._lock: IO[str] | None = None
-        self._supervisor = Supervisor(on_change=self._write_state)
+        self._supervisor = Supervisor(on_change=self._write_state, say=on_status)
         self._valkey = ValkeyServer(self.data_dir)
         self._port = 0
 
@@ -125,9 +126,7 @@ class EmbeddedStack:
         service = self._child("service", env | self._service_environment())
         self._supervisor.add(service)
         for number in range(1, self.config.workers + 1):
-            self._supervisor.add(
-                self._child(f"worker-{number}", env | self._worker_environment(number), "worker")
-            )
+            self._supervisor.add(self._child(f"worker-{number}", env | self._worker_environment(), "worker"))
         self._say("Waiting for a warm worker")
         self._wait_until_ready(service)
         self._supervisor.watch()
@@ -180,14 +179,11 @@ class EmbeddedStack:
     def _service_environment(self) -> dict[str, str]:
         return {"MASAN_HOST": self.config.host, "MASAN_PORT": str(self._port)}
 
-    def _worker_environment(self, number: int) -> dict[str, str]:
+    def _worker_environment(self) -> dict[str, str]:
         """Each worker gets its share of the cores: more threads than cores make all of them slower."""
-        threads = max(1, len(_cores()) // self.config.workers)
-        return {
-            "MASAN_WORKER_NAME": f"worker-{number}",
-            "MASAN_METRICS_PORT": str(free_port()),
-            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
-        }
+        share = str(max(1, len(_cores()) // self.config.workers))
+        threads = {name: os.environ.get(name, share) for name in _THREAD_VARIABLES}
+        return threads | {"MASAN_HOST": "127.0.0.1", "MASAN_METRICS_PORT": "0"}
 
     def _child(self, name: str, env: dict[str, str], module: str | None = None) -> ChildProcess:
         """`-P` and the working folder keep a folder named like our packages from shadowing them."""

@@ -1,6 +1,5 @@
 """Keeps a set of child processes running and ends them in order."""
 
-import logging
 import signal
 import threading
 import time
@@ -8,8 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from masan.processes import ChildProcess
-
-logger = logging.getLogger(__name__)
 
 _POLL_S = 0.2
 _FIRST_BACKOFF_S = 0.5
@@ -31,11 +28,13 @@ class _Watched:
 class Supervisor:
     """Restarts what ends by itself, with growing pauses; gives up on what cannot stay up.
 
-    `on_change` is called after every start, so that the pids can be written down.
+    `on_change` is called after every start, so that the pids can be written down; `say` gets a line about
+    whatever a person at the terminal should know.
     """
 
-    def __init__(self, on_change: Callable[[], None]) -> None:
+    def __init__(self, on_change: Callable[[], None], say: Callable[[str], None]) -> None:
         self._on_change = on_change
+        self._say = say
         self._watched: list[_Watched] = []
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -73,9 +72,7 @@ class Supervisor:
             deadline = time.monotonic() + grace_s
             for child in children:
                 if not child.wait(deadline):
-                    logger.warning(
-                        "killing a process that did not end in time", extra={"process": child.name}
-                    )
+                    self._say(f"Killing {child.name}, which did not end within {grace_s:.1f} s")
                     child.signal(signal.SIGKILL)
                     child.wait(time.monotonic() + 1.0)
 
@@ -104,9 +101,7 @@ class Supervisor:
             return
         pause_s = min(_FIRST_BACKOFF_S * 2 ** (watched.failures - 1), _MAX_BACKOFF_S)
         watched.restart_at = now + pause_s
-        logger.warning(
-            "%s; starting it again in %.1f s", describe_end(child), pause_s, extra={"process": child.name}
-        )
+        self._say(f"{describe_end(child)}; starting it again in {pause_s:.1f} s")
 
 
 def describe_end(child: ChildProcess) -> str:

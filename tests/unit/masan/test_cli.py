@@ -1,0 +1,101 @@
+"""The command as a user meets it: quick help, one-line errors, exit codes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from masan.processes import free_port
+from tests.unit.masan.test_archive import make_archive
+
+
+def masan(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "masan.cli", *args],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+        cwd=cwd,
+    )
+
+
+def test_help_loads_neither_torch_nor_the_web_framework() -> None:
+    code = (
+        "import sys; sys.argv = ['masan', '--help']\n"
+        "from masan.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'fastapi', 'redis', 'numpy', 'httpx', 'PIL'} & sys.modules.keys()\n"
+        "assert not heavy, heavy\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    for command in (
+        "up",
+        "generate",
+        "models",
+        "serve",
+        "work",
+        "demo",
+        "train",
+        "publish",
+        "evaluate",
+        "data",
+    ):
+        assert f" {command} " in done.stdout
+
+
+def test_version_is_the_package_s() -> None:
+    from importlib.metadata import version
+
+    assert masan("--version").stdout == f"masan {version('masan')}\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        (["generate"], "CLASS"),
+        (["generate", "pro_b", "-n", "many"], "'-n'"),
+        (["generate", "pro_b", "--seed", "-1"], "--seed"),
+        (["generate", "pro_b", "--url", "localhost:1"], "http://"),
+        (["up", "--port", "70000"], "--port"),
+        (["up", "--workers", "0"], "--workers"),
+        (["up", "--workers", "9999"], "workers: 9999"),
+        (["nonsense"], "nonsense"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, args: list[str], named: str) -> None:
+    done = masan(*args, cwd=tmp_path)
+
+    assert done.returncode == 2
+    assert named in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("masan: ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_server_at_the_url_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+
+    done = masan("generate", "pro_b", "--url", url, cwd=tmp_path)
+
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith(f"masan: no answer from {url}")
+
+
+def test_an_occupied_output_folder_is_told_before_anything_starts(tmp_path: Path) -> None:
+    from masan.archive import unpack
+
+    unpack(make_archive(tmp_path / "result.zip"), tmp_path / "out")
+
+    done = masan("generate", "pro_b", "-o", "out", cwd=tmp_path)
+
+    assert done.returncode == 2
+    assert "out already holds 3 pro_b images of b-all@1 (seed 7); give --force" in done.stderr
+    assert not (tmp_path / "data").exists()

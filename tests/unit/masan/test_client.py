@@ -1,0 +1,202 @@
+"""The client against a real, scripted HTTP server on loopback."""
+
+import json
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from masan.client import Client, Job
+from masan.errors import ApiError, ArchiveCorruptedError, JobFailedError, ServerUnreachableError
+from masan.processes import free_port
+from tests.unit.masan.test_archive import change_a_byte, make_archive
+
+JOB = {
+    "id": "job_1",
+    "status": "queued",
+    "n": 3,
+    "seed": "18446744073709551615",
+    "model": {"name": "b-all", "version": "1", "digest": "sha256:ab"},
+    "progress": {"done": 0, "total": 3, "images_per_second": None, "eta_seconds": None},
+}
+
+
+class ScriptedServer:
+    """Answers each request by the next function of its script; the last one stays."""
+
+    def __init__(self, *script: Callable[[BaseHTTPRequestHandler], None]) -> None:
+        self.asked: list[tuple[str, str, dict[str, str]]] = []
+        answers = list(script)
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def _answer(self) -> None:
+                server.asked.append((self.command, self.path, dict(self.headers)))
+                (answers.pop(0) if len(answers) > 1 else answers[0])(self)
+
+            do_GET = do_POST = _answer  # noqa: N815 - the names http.server asks for
+
+            def log_message(self, *_: Any) -> None:
+                return
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,))
+
+    def __enter__(self) -> "ScriptedServer":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.shutdown()
+        self._thread.join()
+        self._http.server_close()
+
+
+def answer(status: int, body: dict[str, Any]) -> Callable[[BaseHTTPRequestHandler], None]:
+    def send(handler: BaseHTTPRequestHandler) -> None:
+        content = json.dumps(body).encode()
+        handler.send_response(status)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content)
+
+    return send
+
+
+def job(status: str, done: int, **more: Any) -> Callable[[BaseHTTPRequestHandler], None]:
+    return answer(200, {**JOB, "status": status, "progress": {"done": done}, **more})
+
+
+def send_file(content: bytes, stop_at: int | None = None) -> Callable[[BaseHTTPRequestHandler], None]:
+    """Serve ranges of `content`; hang up after `stop_at` bytes of it."""
+
+    def send(handler: BaseHTTPRequestHandler) -> None:
+        asked = handler.headers.get("Range")
+        first = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
+        handler.send_response(206 if asked else 200)
+        handler.send_header("Accept-Ranges", "bytes")
+        handler.send_header("ETag", '"e1"')
+        handler.send_header("Content-Length", str(len(content) - first))
+        handler.end_headers()
+        handler.wfile.write(content[first:stop_at])
+        handler.close_connection = True
+
+    return send
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> bytes:
+    return make_archive(tmp_path / "source.zip").read_bytes()
+
+
+def test_generate_sends_only_what_was_chosen() -> None:
+    with ScriptedServer(answer(202, JOB)) as server, Client(server.url, "a key") as client:
+        made = client.generate("pro_b", 3, seed=5)
+
+    method, path, headers = server.asked[0]
+    assert (method, path) == ("POST", "/generate?class=pro_b&n=3&seed=5")
+    assert headers["Authorization"] == "Bearer a key"
+    assert (made.id, made.n, made.seed, made.model) == ("job_1", 3, 2**64 - 1, "b-all@1")
+
+
+def test_wait_long_polls_and_reports_progress_until_the_end() -> None:
+    seen: list[tuple[str, int]] = []
+    script = (job("queued", 0), job("running", 2), job("succeeded", 3))
+    with ScriptedServer(*script) as server, Client(server.url) as client:
+        done = client.wait("job_1", lambda now: seen.append((now.status, now.done)))
+
+    assert seen == [("queued", 0), ("running", 2), ("succeeded", 3)]
+    assert done.is_final
+    assert [headers.get("Prefer") for _, _, headers in server.asked] == [None, "wait=10", "wait=10"]
+
+
+def test_wait_outlasts_a_restart_of_the_service() -> None:
+    def hang_up(handler: BaseHTTPRequestHandler) -> None:
+        handler.close_connection = True
+
+    with ScriptedServer(hang_up, job("succeeded", 3)) as server, Client(server.url) as client:
+        assert client.wait("job_1").done == 3
+
+
+def test_a_failed_job_raises_its_reason() -> None:
+    failed = job("failed", 1, error={"code": "gpu_lost", "message": "the device is gone"})
+    with (
+        ScriptedServer(failed) as server,
+        Client(server.url) as client,
+        pytest.raises(JobFailedError, match="job job_1 failed: the device is gone"),
+    ):
+        client.wait("job_1")
+
+
+def test_wait_gives_up_in_time() -> None:
+    with (
+        ScriptedServer(job("running", 1)) as server,
+        Client(server.url) as client,
+        pytest.raises(TimeoutError, match="job job_1 is running"),
+    ):
+        client.wait(Job.from_body(JOB), timeout_s=0.1)
+
+
+def test_an_error_answer_carries_its_problem() -> None:
+    problem = {"title": "Invalid", "detail": "n: too large", "code": "n_too_large", "errors": []}
+    with (
+        ScriptedServer(answer(422, problem)) as server,
+        Client(server.url) as client,
+        pytest.raises(ApiError, match="n: too large") as caught,
+    ):
+        client.generate("pro_b", 10**9)
+
+    assert caught.value.problem["code"] == "n_too_large"
+    assert caught.value.exit_code == 2
+
+
+def test_download_is_verified_and_renamed(tmp_path: Path, archive: bytes) -> None:
+    with ScriptedServer(send_file(archive)) as server, Client(server.url) as client:
+        path = client.download("job_1", tmp_path / "result.zip")
+
+    assert path.read_bytes() == archive
+    assert not path.with_name("result.zip.part").exists()
+
+
+def test_download_goes_on_where_the_connection_broke(tmp_path: Path, archive: bytes) -> None:
+    with (
+        ScriptedServer(send_file(archive, stop_at=100), send_file(archive)) as server,
+        Client(server.url) as client,
+    ):
+        path = client.download("job_1", tmp_path / "result.zip")
+
+    assert path.read_bytes() == archive
+    resumed = server.asked[1][2]
+    assert resumed["Range"].startswith("bytes=")
+    assert resumed["Range"] != "bytes=0-"
+    assert resumed["If-Range"] == '"e1"'
+
+
+def test_download_refuses_and_removes_what_is_corrupted(tmp_path: Path) -> None:
+    spoilt = make_archive(tmp_path / "source.zip", edit=change_a_byte).read_bytes()
+    with (
+        ScriptedServer(send_file(spoilt)) as server,
+        Client(server.url) as client,
+        pytest.raises(ArchiveCorruptedError, match="its sha256"),
+    ):
+        client.download("job_1", tmp_path / "result.zip")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["source.zip"]
+
+
+def test_nobody_at_the_address_is_one_clear_error() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+
+    with Client(url) as client, pytest.raises(ServerUnreachableError, match=f"no answer from {url}"):
+        client.generate("pro_b", 1)
+
+
+def test_a_base_url_without_scheme_is_refused() -> None:
+    with pytest.raises(ValueError, match="base_url: 'localhost:8000'"):
+        Client("localhost:8000")
