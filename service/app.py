@@ -1,0 +1,77 @@
+"""The application: routes, error handlers and background work meet here only."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
+
+from fastapi import Depends, FastAPI
+from fastapi.concurrency import run_in_threadpool
+from redis.exceptions import RedisError
+
+from service.auth import check_binding, check_origin
+from service.context import Services
+from service.middleware import RequestMiddleware
+from service.openapi import install_openapi
+from service.parameters import check_parameters
+from service.problems import install_error_handlers
+from service.routes import generate, health, jobs, models, reports
+from service.settings import ServiceSettings
+
+logger = logging.getLogger(__name__)
+
+_DESCRIPTION = """\
+Labelled, traceable synthetic blood-smear images. `POST /generate?class=pro_b&n=500` accepts a job; follow its
+`Location`; download `/jobs/{id}/result`. Errors are problem documents (RFC 9457) with a stable `code`.
+"""
+
+
+def create_app(settings: ServiceSettings, *, clock: Callable[[], float] = time.time) -> FastAPI:
+    """A service on `settings`; connects to nothing before the first request. clock: epoch seconds.
+
+    Raises SettingsError.
+    """
+    services = Services.build(settings, clock)
+    check_binding(settings, services.key_ring)
+    app = FastAPI(
+        title="MASAN",
+        version=version("masan"),
+        description=_DESCRIPTION,
+        lifespan=_lifespan,
+        dependencies=[Depends(check_origin), Depends(check_parameters)],
+        redoc_url=None,
+    )
+    app.state.services = services
+    for module in (generate, jobs, models, reports, health):
+        app.include_router(module.router)
+    install_error_handlers(app)
+    install_openapi(app)
+    app.add_middleware(RequestMiddleware, metrics=services.metrics)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    services: Services = app.state.services
+    reaping = asyncio.create_task(_reap(services))
+    try:
+        yield
+    finally:
+        reaping.cancel()
+        with suppress(asyncio.CancelledError):
+            await reaping
+        services.close()
+
+
+async def _reap(services: Services) -> None:
+    """Run the reaper until canceled; a backend that is away is tried again."""
+    while True:
+        try:
+            await run_in_threadpool(services.reaper.run_once, services.clock())
+        except (RedisError, OSError) as error:
+            logger.warning("reaper could not work", extra={"reason": str(error)})
+        except Exception:
+            logger.exception("reaper failed")
+        await asyncio.sleep(services.settings.reaper_interval_s)

@@ -1,0 +1,77 @@
+"""Checkpoints as the service offers them: resolved references and reports, kept for a moment."""
+
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from model_store.errors import ModelNotFoundError, ModelStoreError
+from model_store.report import QualityReport, read_report
+from model_store.store import Checkpoint, ModelStore
+
+_KEEP_S = 5.0
+"""A promotion is seen at the latest after this long."""
+
+_T = TypeVar("_T")
+
+
+class ModelCatalogue:
+    """Reads the model store for all requests. clock: seconds, monotonic."""
+
+    def __init__(self, store: ModelStore, default_reference: str, clock: Callable[[], float]) -> None:
+        self._store = store
+        self.default_reference = default_reference
+        self._clock = clock
+        self._kept: dict[tuple[str, ...], tuple[float, Any]] = {}
+        self._lock = threading.Lock()
+
+    def resolve(self, reference: str | None) -> Checkpoint:
+        """The checkpoint of a reference, or the default one. Raises ModelStoreError."""
+        wanted = reference or self.default_reference
+        return self._keep(("resolve", wanted), lambda: self._store.resolve(wanted))
+
+    def report(self, checkpoint: Checkpoint) -> QualityReport | None:
+        """None if it has none. Raises ReportInvalidError."""
+        key = ("report", checkpoint.manifest.reference)
+        return self._keep(key, lambda: read_report(self._store, checkpoint))
+
+    def names(self) -> tuple[str, ...]:
+        return self._keep(("names",), self._store.names)
+
+    def versions(self, name: str) -> tuple[str, ...]:
+        """Raises ModelNotFoundError."""
+        return self._keep(("versions", name), lambda: self._store.versions(name))
+
+    def aliases(self, name: str) -> dict[str, str]:
+        return self._keep(("aliases", name), lambda: self._store.aliases(name))
+
+    def served(self) -> list[tuple[Checkpoint, str]]:
+        """Each aliased checkpoint with its alias, and the default one; unusable ones are left out."""
+        found: list[tuple[Checkpoint, str]] = []
+        for name in self.names():
+            for alias, version in sorted(self.aliases(name).items()):
+                try:
+                    found.append((self.resolve(f"{name}@{version}"), alias))
+                except ModelStoreError:
+                    continue
+        return found
+
+    def check(self) -> None:
+        """Raises ModelStoreError unless the default checkpoint is there."""
+        try:
+            self.resolve(None)
+        except ModelNotFoundError as error:
+            raise ModelNotFoundError(self.default_reference, self.names()) from error
+
+    def _keep(self, key: tuple[str, ...], read: Callable[[], _T]) -> _T:
+        with self._lock:
+            kept = self._kept.get(key)
+        now = self._clock()
+        if kept is not None and now - kept[0] < _KEEP_S:
+            value: _T = kept[1]
+            return value
+        fresh = read()
+        with self._lock:
+            if len(self._kept) >= 1_000:
+                self._kept.clear()
+            self._kept[key] = (now, fresh)
+        return fresh

@@ -1,0 +1,104 @@
+"""Everything a route may need, made once per application."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Self
+
+from fastapi import Depends, Request
+from prometheus_client import CollectorRegistry
+from redis import Redis
+
+from model_store.store import ModelStore
+from service.auth import KeyRing
+from service.catalogue import ModelCatalogue
+from service.errors import SettingsError
+from service.fleet_metrics import FleetCollector
+from service.job_archive import JobArchives
+from service.job_queue import JobQueue
+from service.jobs import JobService
+from service.metrics import HttpMetrics
+from service.reaper import Reaper
+from service.result_store import ResultStore
+from service.settings import ServiceSettings
+
+_REDIS_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts of one application. clock: epoch seconds."""
+
+    settings: ServiceSettings
+    clock: Callable[[], float]
+    key_ring: KeyRing
+    redis: "Redis"
+    models: ModelCatalogue
+    jobs: JobService
+    results: ResultStore
+    archives: JobArchives
+    reaper: Reaper
+    metrics: HttpMetrics
+    registry: CollectorRegistry
+
+    def close(self) -> None:
+        """Close the Redis connections."""
+        self.redis.close()
+        self.jobs.queue.close()
+
+    @classmethod
+    def build(cls, settings: ServiceSettings, clock: Callable[[], float]) -> Self:
+        """Opens nothing yet: Redis connects at first use. Raises SettingsError."""
+        redis = Redis.from_url(
+            settings.redis_url,
+            decode_responses=True,
+            socket_timeout=_REDIS_TIMEOUT_S,
+            socket_connect_timeout=_REDIS_TIMEOUT_S,
+            health_check_interval=15,
+        )
+        # RQ reads bytes, the ledger text: two clients of one database.
+        rq_redis = Redis.from_url(settings.redis_url, socket_timeout=_REDIS_TIMEOUT_S)
+        queue = JobQueue(rq_redis)
+        jobs = JobService(
+            redis, queue, result_ttl_s=settings.result_ttl_s, max_queue_images=settings.max_queue_images
+        )
+        models = ModelCatalogue(_model_store(settings), settings.default_model, time.monotonic)
+        results = _result_store(settings)
+        registry = CollectorRegistry()
+        registry.register(FleetCollector(jobs, models, results, clock))
+        return cls(
+            settings=settings,
+            clock=clock,
+            key_ring=KeyRing.from_settings(settings),
+            redis=redis,
+            models=models,
+            jobs=jobs,
+            results=results,
+            archives=JobArchives(results, jobs.ledger),
+            reaper=Reaper(redis, queue, jobs, results),
+            metrics=HttpMetrics(registry),
+            registry=registry,
+        )
+
+
+def _model_store(settings: ServiceSettings) -> ModelStore:
+    try:
+        return ModelStore(settings.model_store_url)
+    except ValueError as error:
+        raise SettingsError("MASAN_MODEL_STORE_URL", f"= {settings.model_store_url!r}: {error}") from error
+
+
+def _result_store(settings: ServiceSettings) -> ResultStore:
+    try:
+        return ResultStore(settings.result_store_url)
+    except (ImportError, ValueError) as error:
+        raise SettingsError("MASAN_RESULT_STORE_URL", f"= {settings.result_store_url!r}: {error}") from error
+
+
+def services_of(request: Request) -> Services:
+    """The parts of the application that a request came to."""
+    services: Services = request.app.state.services
+    return services
+
+
+ServicesDep = Annotated[Services, Depends(services_of)]

@@ -1,0 +1,168 @@
+"""Errors of the service; each that reaches a client has one code, status and title.
+
+ServiceError
+├── SettingsError                   the process does not start
+└── RequestError                    answered as problem+json
+    ├── InvalidParameterError       422 invalid_parameter
+    │   ├── UnknownClassError       422 unknown_class
+    │   └── TooManyImagesError      422 n_too_large
+    ├── BadRequestError             400 bad_request
+    ├── UnauthorizedError           401 unauthorized
+    ├── ForbiddenError              403 forbidden
+    ├── NotFoundError               404 not_found
+    ├── MethodNotAllowedError       405 method_not_allowed
+    ├── JobNotFinishedError         409 job_not_finished
+    ├── JobUnsuccessfulError        409 job_unsuccessful
+    ├── JobFinishedError            409 job_finished
+    ├── ResultExpiredError          410 gone
+    ├── RangeNotSatisfiableError    416 range_not_satisfiable
+    ├── ModelUnusableError          500 model_unusable
+    ├── ResultLostError             500 result_lost
+    ├── InternalError               500 internal
+    ├── QueueFullError              503 queue_full
+    ├── NoWorkerError               503 no_worker
+    ├── NotReadyError               503 not_ready
+    └── QueueUnavailableError       503 queue_unavailable
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One thing wrong with a request: which parameter, why, and what would be right."""
+
+    name: str
+    reason: str
+    allowed: str | list[str] | None = None
+
+
+class ServiceError(Exception):
+    """Root of everything the service raises."""
+
+
+class SettingsError(ServiceError):
+    """An environment variable keeps the process from starting."""
+
+    def __init__(self, variable: str, reason: str) -> None:
+        self.variable = variable
+        self.reason = reason
+        super().__init__(f"{variable} {reason}")
+
+
+class RequestError(ServiceError):
+    """A request that is answered with a problem document.
+
+    detail: what happened to this request. retry_after_s: when trying again makes sense, in seconds.
+    """
+
+    code: ClassVar[str]
+    status: ClassVar[int]
+    title: ClassVar[str]
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        errors: Iterable[FieldError] = (),
+        retry_after_s: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.detail = detail
+        self.errors = tuple(errors)
+        self.retry_after_s = retry_after_s
+        self.headers = dict(headers or {})
+        super().__init__(detail)
+
+
+class InvalidParameterError(RequestError):
+    code, status, title = "invalid_parameter", 422, "A parameter is not acceptable"
+
+
+class UnknownClassError(InvalidParameterError):
+    code, title = "unknown_class", "The checkpoint has no such class"
+
+
+class TooManyImagesError(InvalidParameterError):
+    code, title = "n_too_large", "Too many images for one job"
+
+
+class BadRequestError(RequestError):
+    code, status, title = "bad_request", 400, "The request cannot be understood"
+
+
+class UnauthorizedError(RequestError):
+    code, status, title = "unauthorized", 401, "A valid API key is needed"
+
+
+class ForbiddenError(RequestError):
+    code, status, title = "forbidden", 403, "This request is not allowed"
+
+
+class NotFoundError(RequestError):
+    code, status, title = "not_found", 404, "There is no such thing"
+
+
+class MethodNotAllowedError(RequestError):
+    code, status, title = "method_not_allowed", 405, "This resource does not know that method"
+
+
+class JobNotFinishedError(RequestError):
+    code, status, title = "job_not_finished", 409, "The job is not finished"
+
+
+class JobUnsuccessfulError(RequestError):
+    code, status, title = "job_unsuccessful", 409, "The job ended without a complete result"
+
+
+class JobFinishedError(RequestError):
+    code, status, title = "job_finished", 409, "The job is finished already"
+
+
+class ResultExpiredError(RequestError):
+    code, status, title = "gone", 410, "The job's images have expired"
+
+
+class RangeNotSatisfiableError(RequestError):
+    code, status, title = "range_not_satisfiable", 416, "The archive has no such bytes"
+
+
+class ModelUnusableError(RequestError):
+    code, status, title = "model_unusable", 500, "The checkpoint is damaged"
+
+
+class ResultLostError(RequestError):
+    code, status, title = "result_lost", 500, "Files of the job are missing or damaged"
+
+
+class InternalError(RequestError):
+    code, status, title = "internal", 500, "The service made a mistake"
+
+
+class QueueFullError(RequestError):
+    code, status, title = "queue_full", 503, "The queue is full"
+
+
+class NoWorkerError(RequestError):
+    code, status, title = "no_worker", 503, "No worker is running"
+
+
+class NotReadyError(RequestError):
+    code, status, title = "not_ready", 503, "The service is not ready"
+
+
+class QueueUnavailableError(RequestError):
+    code, status, title = "queue_unavailable", 503, "The queue cannot be reached"
+
+
+def request_errors() -> dict[str, type[RequestError]]:
+    """Every error a client can get, by code."""
+    found: dict[str, type[RequestError]] = {}
+    pending = list(RequestError.__subclasses__())
+    while pending:
+        error = pending.pop()
+        found[error.code] = error
+        pending.extend(error.__subclasses__())
+    return found

@@ -1,0 +1,18 @@
+"""Ids that sort by time: ULIDs, as job ids and request ids."""
+
+import re
+import secrets
+
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+JOB_ID_PATTERN = re.compile(r"^job_[0-9A-HJKMNP-TV-Z]{26}$")
+
+
+def ulid(now: float) -> str:
+    """48 bits of milliseconds and 80 random bits in Crockford's base 32. Source: the ULID specification."""
+    value = (int(now * 1000) << 80) | secrets.randbits(80)
+    return "".join(_ALPHABET[(value >> shift) & 31] for shift in range(125, -1, -5))
+
+
+def new_job_id(now: float) -> str:
+    """now: epoch seconds."""
+    return f"job_{ulid(now)}"

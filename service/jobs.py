@@ -1,0 +1,241 @@
+"""Jobs: admitting, reading, listing and canceling them. The ledger holds their state."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Self, cast
+
+from redis import Redis
+
+from model_store.store import Checkpoint
+from service.errors import (
+    FieldError,
+    JobFinishedError,
+    NotFoundError,
+    NoWorkerError,
+    QueueFullError,
+    ResultExpiredError,
+    UnknownClassError,
+)
+from service.ids import JOB_ID_PATTERN, new_job_id
+from service.job_queue import JobQueue, seconds_until
+from service.workers import WorkerStatus, chunk_images, fleet_speed, live_workers
+from worker.contract import keys
+from worker.contract.ledger import JobLedger
+from worker.contract.messages import ClassCount, JobSpec, JobStatus, ModelRef
+
+ACTIVE_JOBS = "masan:jobs:active"
+"""Sorted set of ids of jobs that may still need work, by creation time; the reaper drops finished ones."""
+
+INTERACTIVE_MAX_IMAGES = 64
+_MAX_JOBS_AT_FRONT = 8
+"""More small jobs than this wait in line, so that large ones progress."""
+_CHUNKS_PER_WORKER = 2
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job as the ledger knows it. Times are epoch seconds."""
+
+    spec: JobSpec
+    status: JobStatus
+    done: int
+    rejected: int
+    next_chunk: int
+    created_at: float
+    expires_at: float
+    started_at: float | None
+    finished_at: float | None
+    attempt: int
+    error: dict[str, Any] | None
+
+    @classmethod
+    def from_hash(cls, record: dict[str, str]) -> Self:
+        """From the ledger's hash."""
+        return cls(
+            spec=JobSpec.model_validate_json(record["spec"]),
+            status=JobStatus(record["status"]),
+            done=int(record["done"]),
+            rejected=int(record["rejected"]),
+            next_chunk=int(record["next_chunk"]),
+            created_at=float(record["created_at"]),
+            expires_at=float(record["expires_at"]),
+            started_at=float(record["started_at"]) if record.get("started_at") else None,
+            finished_at=float(record["finished_at"]) if record.get("finished_at") else None,
+            attempt=int(record["attempt"]),
+            error=json.loads(record["error"]) if record.get("error") else None,
+        )
+
+    @property
+    def job_id(self) -> str:
+        return self.spec.job_id
+
+    @property
+    def class_slug(self) -> str:
+        return self.spec.parts[0].class_slug if len(self.spec.parts) == 1 else "mixed"
+
+    @property
+    def priority(self) -> str:
+        return priority_of(self.spec.total)
+
+    @property
+    def images_waiting(self) -> int:
+        """Images still to be made."""
+        return 0 if self.status.is_final else self.spec.total - self.done
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """A checked request; `seed` is drawn already."""
+
+    checkpoint: Checkpoint
+    class_slug: str
+    n: int
+    seed: int
+    truncation: float
+
+
+def priority_of(n: int) -> str:
+    """`interactive` for a job small enough to be waited for."""
+    return "interactive" if n <= INTERACTIVE_MAX_IMAGES else "batch"
+
+
+class JobService:
+    """What the routes do with jobs."""
+
+    def __init__(
+        self, redis: "Redis", queue: JobQueue, *, result_ttl_s: float, max_queue_images: int
+    ) -> None:
+        self.redis = redis
+        self.queue = queue
+        self.ledger = JobLedger(redis)
+        self._result_ttl_s = result_ttl_s
+        self._max_queue_images = max_queue_images
+
+    def submit(self, request: GenerationRequest, now: float) -> JobRecord:
+        """Admit a job, write its record and enqueue its first window.
+
+        Raises UnknownClassError, NoWorkerError, QueueFullError.
+        """
+        manifest = request.checkpoint.manifest
+        if request.class_slug not in manifest.classes:
+            raise _unknown_class(request)
+        workers = live_workers(self.redis, now)
+        active = list(self.active())
+        self._admit(request.n, workers, active)
+        spec = JobSpec(
+            job_id=new_job_id(now),
+            model=ModelRef(name=manifest.name, version=manifest.version, digest=manifest.digest),
+            parts=(
+                ClassCount(
+                    class_slug=request.class_slug,
+                    class_index=manifest.class_index(request.class_slug),
+                    count=request.n,
+                ),
+            ),
+            seed=request.seed,
+            truncation=request.truncation,
+            chunk_images=chunk_images(workers),
+            window=_CHUNKS_PER_WORKER * len(workers),
+            at_front=priority_of(request.n) == "interactive"
+            and sum(job.spec.at_front for job in active) < _MAX_JOBS_AT_FRONT,
+        )
+        self._start(spec, now)
+        return self.get(spec.job_id)
+
+    def get(self, job_id: str) -> JobRecord:
+        """Raises NotFoundError for an id that names no job."""
+        record = self.ledger.record(job_id) if JOB_ID_PATTERN.match(job_id) else None
+        if record is None:
+            raise NotFoundError(f"There is no job {job_id!r}; its record may have been collected.")
+        return JobRecord.from_hash(record)
+
+    def get_unexpired(self, job_id: str, now: float) -> JobRecord:
+        """Raises NotFoundError, and ResultExpiredError once the job's images may be gone."""
+        job = self.get(job_id)
+        if now >= job.expires_at or job.status is JobStatus.EXPIRED:
+            raise ResultExpiredError(
+                f"Job {job_id} has expired. The same images come from POST {regenerate_path(job)}."
+            )
+        return job
+
+    def cancel(self, job_id: str, now: float) -> JobRecord:
+        """Ask a job to stop; canceling twice is fine. Raises NotFoundError, JobFinishedError."""
+        self.get(job_id)
+        self.ledger.transition(job_id, JobStatus.CANCELED, allowed_from=(JobStatus.QUEUED,), now=now)
+        self.ledger.transition(job_id, JobStatus.CANCELING, allowed_from=(JobStatus.RUNNING,), now=now)
+        job = self.get(job_id)
+        if job.status not in {JobStatus.CANCELED, JobStatus.CANCELING}:
+            raise JobFinishedError(f"Job {job_id} is {job.status} and can no longer be canceled.")
+        return job
+
+    def queue_position(self, job: JobRecord) -> int | None:
+        """Place of a queued job's first waiting chunk in the line, None once it runs."""
+        if job.status is not JobStatus.QUEUED:
+            return None
+        return self.queue.position(keys.chunk_job_id(job.job_id, 0, job.attempt))
+
+    def active(self) -> Iterator[JobRecord]:
+        """Jobs that are not in a final state, oldest first."""
+        job_ids = cast("list[str]", self.redis.zrange(ACTIVE_JOBS, 0, -1))
+        yield from (job for job in self.records(job_ids) if not job.status.is_final)
+
+    def records(self, job_ids: list[str]) -> list[JobRecord]:
+        """The records there are, in the order asked for; one round trip."""
+        pipeline = self.redis.pipeline(transaction=False)
+        for job_id in job_ids:
+            pipeline.hgetall(keys.job_key(job_id))
+        return [JobRecord.from_hash(record) for record in pipeline.execute() if record]
+
+    def page(self, *, before: float | None, limit: int) -> tuple[list[JobRecord], float | None]:
+        """Jobs newest first, created before `before`; and where the next page begins, if there is one."""
+        upper = "+inf" if before is None else f"({before!r}"
+        rows = cast(
+            "list[tuple[str, float]]",
+            self.redis.zrevrangebyscore(
+                keys.JOB_INDEX, upper, "-inf", start=0, num=limit + 1, withscores=True
+            ),
+        )
+        next_before = rows[limit - 1][1] if len(rows) > limit else None
+        return self.records([job_id for job_id, _ in rows[:limit]]), next_before
+
+    def _admit(self, n: int, workers: list[WorkerStatus], active: list[JobRecord]) -> None:
+        if not workers:
+            raise NoWorkerError(
+                "No worker has reported in the last seconds, so nobody would make the images. "
+                "Start one with `masan work`; /readyz tells what is missing.",
+                retry_after_s=10,
+            )
+        waiting = sum(job.images_waiting for job in active)
+        if waiting and waiting + n > self._max_queue_images:
+            raise QueueFullError(
+                f"{waiting} images are waiting; {n} more would pass the limit of {self._max_queue_images}.",
+                retry_after_s=seconds_until(waiting + n - self._max_queue_images, fleet_speed(workers)),
+            )
+
+    def _start(self, spec: JobSpec, now: float) -> None:
+        # Into the active set first: should this process die right after, the reaper finds the job and
+        # enqueues what is missing.
+        self.redis.zadd(ACTIVE_JOBS, {spec.job_id: now})
+        self.ledger.create(spec, now=now, expires_at=now + self._result_ttl_s)
+        self.redis.hincrby(keys.COUNTERS, f"created:{spec.parts[0].class_slug}:{priority_of(spec.total)}", 1)
+        first_window = [chunk for chunk in spec.chunks() if chunk.chunk_index < spec.window]
+        self.queue.enqueue(first_window, at_front=spec.at_front)
+
+
+def regenerate_path(job: JobRecord) -> str:
+    """The request that makes the same images again."""
+    spec = job.spec
+    return (
+        f"/generate?class={job.class_slug}&n={spec.total}&seed={spec.seed}"
+        f"&truncation={spec.truncation:g}&model={spec.model.reference}"
+    )
+
+
+def _unknown_class(request: GenerationRequest) -> UnknownClassError:
+    manifest = request.checkpoint.manifest
+    known = ", ".join(manifest.classes)
+    return UnknownClassError(
+        f"{manifest.reference} has no class {request.class_slug[:100]!r}; it has {known}.",
+        errors=[FieldError("class", f"unknown class {request.class_slug[:100]!r}", list(manifest.classes))],
+    )

@@ -1,0 +1,37 @@
+"""Prometheus families that this process counts itself. Labels: route templates, methods, codes, reasons."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+REJECTION_REASONS = ("queue_full", "no_worker")
+_DURATION_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+
+
+class HttpMetrics:
+    """Counted by this process."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.requests = Counter(
+            "masan_http_requests_total",
+            "Requests answered",
+            ["route", "method", "code"],
+            registry=registry,
+        )
+        self.duration = Histogram(
+            "masan_http_request_duration_seconds",
+            "Time to the last byte of an answer",
+            ["route", "method"],
+            buckets=_DURATION_BUCKETS_S,
+            registry=registry,
+        )
+        self.in_progress = Gauge(
+            "masan_http_requests_in_progress", "Requests being answered", registry=registry
+        )
+        self.rejections = Counter(
+            "masan_admission_rejections_total", "Jobs refused, by reason", ["reason"], registry=registry
+        )
+        self.download_bytes = Counter(
+            "masan_download_bytes_total", "Archive bytes sent", ["format"], registry=registry
+        )
+        for reason in REJECTION_REASONS:
+            self.rejections.labels(reason)
+        self.download_bytes.labels("zip")

@@ -1,0 +1,50 @@
+"""What FastAPI's OpenAPI document lacks: problem answers, shared by all routes."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from service.errors import request_errors
+from service.problems import MEDIA_TYPE
+from service.schemas import Problem
+
+_REFERENCE = {"$ref": "#/components/schemas/Problem"}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """`responses=` of a route: these statuses and those any route may give, as problem documents."""
+    return {
+        status: {"description": _titles(status), "content": {MEDIA_TYPE: {"schema": _REFERENCE}}}
+        for status in sorted({*statuses, 401, 403, 422, 500, 503})
+    }
+
+
+def install_openapi(app: FastAPI) -> None:
+    """Make the document complete: the schema that `problems` refers to."""
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = get_openapi(
+                title=app.title,
+                version=app.version,
+                description=app.description,
+                routes=app.routes,
+                tags=app.openapi_tags,
+            )
+            problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+            definitions = problem.pop("$defs", {})
+            schema.setdefault("components", {}).setdefault("schemas", {}).update(
+                {"Problem": problem, **definitions}
+            )
+            app.openapi_schema = schema
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]
+
+
+def _titles(status: int) -> str:
+    titles = sorted(
+        f"{error.title} (`{error.code}`)" for error in request_errors().values() if error.status == status
+    )
+    return "; ".join(titles) or "See `code`"

@@ -1,0 +1,89 @@
+"""Query parameters: their types, and the check that a request carries no others and none twice."""
+
+import re
+from typing import Annotated, Any
+
+from fastapi import Path, Query, Request
+from pydantic import AfterValidator, BeforeValidator
+
+from model_store.image_id import MAX_SEED, TRUNCATION_STEPS
+from service.errors import FieldError, InvalidParameterError
+from service.problems import allowed_values, shown
+from service.settings import MODEL_REFERENCE_PATTERN
+
+MAX_N = 50_000
+"""Images of one job."""
+
+_DIGITS = re.compile(r"^[0-9]{1,40}$")
+
+
+def _plain_digits(value: Any) -> Any:
+    """Keep out what Python's int() takes beside digits: spaces, signs, underscores."""
+    if isinstance(value, str) and not _DIGITS.match(value):
+        raise ValueError("must be a whole number in decimal digits")
+    return value
+
+
+def _on_the_grid(truncation: float) -> float:
+    """An image's id spells the truncation in steps; a value between two would be another image."""
+    steps = round(truncation * TRUNCATION_STEPS)
+    if steps < 1 or abs(truncation * TRUNCATION_STEPS - steps) > 1e-6:
+        raise ValueError(f"must be a multiple of 1/{TRUNCATION_STEPS}")
+    return steps / TRUNCATION_STEPS
+
+
+ClassParameter = Annotated[
+    str,
+    Query(alias="class", description="One of the checkpoint's classes; see /classes", examples=["pro_b"]),
+]
+CountParameter = Annotated[
+    int,
+    BeforeValidator(_plain_digits),
+    Query(ge=1, description="Images to make", examples=[500], json_schema_extra={"maximum": MAX_N}),
+]
+SeedParameter = Annotated[
+    int | None,
+    BeforeValidator(_plain_digits),
+    Query(
+        ge=0,
+        le=MAX_SEED,
+        description="The same seed gives the same images; drawn and told in the answer if absent",
+    ),
+]
+TruncationParameter = Annotated[
+    float,
+    AfterValidator(_on_the_grid),
+    Query(gt=0, le=1, allow_inf_nan=False, description="Scales the latents, in steps of 0.0001"),
+]
+ModelParameter = Annotated[
+    str | None,
+    Query(
+        pattern=MODEL_REFERENCE_PATTERN,
+        description="`name`, `name@version` or `name@alias`; default: the checkpoint in production",
+        examples=["b-all@production"],
+    ),
+]
+JobIdParameter = Annotated[str, Path(description="As given by POST /generate")]
+
+
+def check_parameters(request: Request) -> None:
+    """Refuses parameters that the route does not have, and repeated ones. Raises InvalidParameterError."""
+    allowed = allowed_values(request)
+    if allowed is None:
+        return
+    names = [name for name, _ in request.query_params.multi_items()]
+    known = sorted(allowed)
+    errors = [
+        FieldError(name[:100], f"unknown parameter, given as {shown(request.query_params[name])}", known)
+        for name in dict.fromkeys(names)
+        if name not in allowed
+    ]
+    errors += [
+        FieldError(name, f"given {names.count(name)} times", allowed[name])
+        for name in dict.fromkeys(names)
+        if name in allowed and names.count(name) > 1
+    ]
+    if errors:
+        listed = "; ".join(f"{error.name}: {error.reason}" for error in errors)
+        takes = ", ".join(known) or "no parameters"
+        raise InvalidParameterError(f"{listed}. This resource takes {takes}.", errors=errors)

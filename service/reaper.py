@@ -1,0 +1,156 @@
+"""Finds what RQ or a dead process lost and sets it right: lost chunks, jobs that cannot end, expired results.
+
+Safe to run in every service process: one at a time holds the lock, and each step is idempotent.
+"""
+
+import logging
+from typing import cast
+
+from redis import Redis
+from redis.exceptions import LockError
+
+from service.job_queue import InFlight, JobQueue
+from service.jobs import ACTIVE_JOBS, JobRecord, JobService
+from service.result_store import ResultStore
+from service.workers import known_workers
+from worker.contract import keys
+from worker.contract.messages import FailureCode, JobStatus
+
+logger = logging.getLogger(__name__)
+
+LOCK = "masan:reaper"
+_LOCK_S = 60.0
+GRACE_S = 3.0
+"""A chunk is lost if it was nowhere to be seen for so long: taking and finishing one passes through moments
+in which it stands in no list."""
+MAX_LOSSES = 3
+"""A chunk lost more often than this takes its workers down; the job fails."""
+TOMBSTONE_S = 7 * 86_400.0
+"""How long the record of an expired job still answers 410 before it is forgotten."""
+_FORGET_WORKER_S = 300.0
+_FORGET_UNKNOWN_S = 60.0
+_EXPIRED_PER_RUN = 100
+
+
+def losses_key(job_id: str) -> str:
+    """Hash of chunk index -> how often the reaper found it lost."""
+    return f"{keys.job_key(job_id)}:losses"
+
+
+class Reaper:
+    """Call `run_once` every few seconds. Times are epoch seconds, given by the caller."""
+
+    def __init__(self, redis: "Redis", queue: JobQueue, jobs: JobService, results: ResultStore) -> None:
+        self._redis = redis
+        self._queue = queue
+        self._jobs = jobs
+        self._results = results
+        self._missing_since: dict[str, float] = {}
+
+    def run_once(self, now: float) -> bool:
+        """One round; False if another process is at it. Raises RedisError, OSError."""
+        lock = self._redis.lock(LOCK, timeout=_LOCK_S, blocking=False)
+        if not lock.acquire():
+            return False
+        try:
+            self._queue.collect_abandoned()
+            self._tend_active_jobs(now)
+            self._expire_results(now)
+            self._forget_dead_workers(now)
+        finally:
+            try:
+                lock.release()
+            except LockError:
+                logger.warning("reaper lock was lost", extra={"limit_s": _LOCK_S})
+        return True
+
+    def _tend_active_jobs(self, now: float) -> None:
+        in_flight = self._queue.in_flight()
+        self._drop_inactive(now)
+        missing: dict[str, float] = {}
+        for job in self._jobs.active():
+            if job.status is JobStatus.CANCELING:
+                self._finish_canceling(job, in_flight, now)
+                continue
+            if now >= job.expires_at:
+                self._jobs.ledger.transition(
+                    job.job_id, JobStatus.EXPIRED, allowed_from=(JobStatus.QUEUED, JobStatus.RUNNING), now=now
+                )
+                continue
+            missing.update(self._tend_chunks(job, in_flight, now))
+        self._missing_since = missing
+
+    def _tend_chunks(self, job: JobRecord, in_flight: InFlight, now: float) -> dict[str, float]:
+        """Enqueue again what is lost; returns what is missing, with the time it was first missed."""
+        done = self._jobs.ledger.done_chunks(job.job_id)
+        missing: dict[str, float] = {}
+        for index in range(job.next_chunk):
+            chunk_job_id = keys.chunk_job_id(job.job_id, index, job.attempt)
+            if index in done or chunk_job_id in in_flight:
+                continue
+            since = self._missing_since.get(chunk_job_id, now)
+            if now - since < GRACE_S:
+                missing[chunk_job_id] = since
+            else:
+                self._recover(job, index, chunk_job_id, now)
+        return missing
+
+    def _recover(self, job: JobRecord, index: int, chunk_job_id: str, now: float) -> None:
+        losses = self._redis.hincrby(losses_key(job.job_id), str(index), 1)
+        extra = {"job_id": job.job_id, "chunk_index": index, "losses": losses}
+        if losses > MAX_LOSSES:
+            logger.error("chunk lost too often", extra=extra)
+            message = f"Part {index} was lost {losses} times; its worker stopped each time."
+            self._jobs.ledger.transition(
+                job.job_id,
+                JobStatus.FAILED,
+                allowed_from=(JobStatus.QUEUED, JobStatus.RUNNING),
+                now=now,
+                error={"code": FailureCode.WORKER_LOST, "message": message},
+            )
+            return
+        logger.warning("chunk lost, enqueued again", extra=extra)
+        self._queue.forget(chunk_job_id)
+        self._queue.enqueue([job.spec.chunk(index)], at_front=True)
+        self._redis.hincrby(keys.COUNTERS, "chunk_retries:worker_lost", 1)
+
+    def _finish_canceling(self, job: JobRecord, in_flight: InFlight, now: float) -> None:
+        """A worker ends a canceling job between two batches; if none holds a chunk, we do."""
+        prefix = f"{job.job_id}-"
+        if not any(chunk_job_id.startswith(prefix) for chunk_job_id in in_flight.started):
+            self._jobs.ledger.transition(
+                job.job_id, JobStatus.CANCELED, allowed_from=(JobStatus.CANCELING,), now=now
+            )
+
+    def _drop_inactive(self, now: float) -> None:
+        """Take finished jobs off the active set, and those that were never written."""
+        rows = cast("list[tuple[str, float]]", self._redis.zrange(ACTIVE_JOBS, 0, -1, withscores=True))
+        for job_id, created_at in rows:
+            status = self._jobs.ledger.status(job_id)
+            if status is None and now - created_at < _FORGET_UNKNOWN_S:
+                continue
+            if status is None or status.is_final:
+                self._redis.zrem(ACTIVE_JOBS, job_id)
+
+    def _expire_results(self, now: float) -> None:
+        """Delete the files of jobs past their time; their records stay a while, to answer 410.
+
+        A job's time depends on the settings it was accepted under, so records are asked, oldest first.
+        """
+        job_ids = cast("list[str]", self._redis.zrange(keys.JOB_INDEX, 0, _EXPIRED_PER_RUN - 1))
+        for job in self._jobs.records(job_ids):
+            if now < job.expires_at or not job.status.is_final:
+                continue
+            self._results.delete_job(job.job_id)
+            with self._redis.pipeline() as pipeline:
+                for key in (keys.job_key, keys.done_key, keys.events_key, losses_key):
+                    pipeline.expire(key(job.job_id), int(TOMBSTONE_S))
+                pipeline.zrem(keys.JOB_INDEX, job.job_id)
+                pipeline.hincrby(keys.COUNTERS, "results_expired", 1)
+                pipeline.execute()
+            logger.info("result expired", extra={"job_id": job.job_id})
+
+    def _forget_dead_workers(self, now: float) -> None:
+        for worker in known_workers(self._redis):
+            if now - worker.heartbeat > _FORGET_WORKER_S:
+                self._redis.hdel(keys.WORKERS, worker.name)

@@ -1,0 +1,125 @@
+"""Probes, versions, workers and metrics."""
+
+import platform
+from collections.abc import Callable
+from importlib.metadata import version
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client.exposition import choose_encoder
+from redis.exceptions import RedisError
+
+from model_store.errors import ModelStoreError
+from service.auth import Scope, require
+from service.context import Services, ServicesDep
+from service.errors import FieldError, NotReadyError
+from service.openapi import problems
+from service.schemas import HealthBody, VersionBody, WorkerBody, WorkersBody
+from service.workers import known_workers, live_workers
+from worker.contract import keys
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/livez", summary="The process answers")
+def live() -> HealthBody:
+    """Looks at nothing else, so that a broken backend does not get the process killed."""
+    return HealthBody(status="ok")
+
+
+@router.get("/startupz", summary="The process has started")
+def started() -> HealthBody:
+    """As /livez: the first answer comes when everything is set up."""
+    return HealthBody(status="ok")
+
+
+@router.get("/readyz", responses=problems(503), summary="Images can be made")
+@router.get("/health", include_in_schema=False)
+def ready(services: ServicesDep) -> HealthBody:
+    """Redis, both stores and a warm worker; 503 says what is missing."""
+    checks = {name: _reason(check, services) for name, check in _CHECKS.items()}
+    failed = {name: reason for name, reason in checks.items() if reason}
+    if failed:
+        raise NotReadyError(
+            "; ".join(f"{name}: {reason}" for name, reason in failed.items()),
+            errors=[FieldError(name, reason) for name, reason in failed.items()],
+            retry_after_s=5,
+        )
+    return HealthBody(status="ok", checks=dict.fromkeys(checks, "ok"))
+
+
+@router.get("/version", responses=problems(), summary="What runs here")
+def get_version() -> VersionBody:
+    """Of the service; each worker's torch version is in the manifest of its images."""
+    return VersionBody(version=version("masan"), python=platform.python_version())
+
+
+@router.get(
+    "/workers", dependencies=[require(Scope.JOBS_READ)], responses=problems(), summary="All known workers"
+)
+def list_workers(services: ServicesDep) -> WorkersBody:
+    """As they last reported."""
+    now = services.clock()
+    return WorkersBody(
+        workers=[
+            WorkerBody(
+                name=worker.name,
+                state=worker.state,
+                live=now - worker.heartbeat < keys.WORKER_TIMEOUT_S,
+                warm=worker.is_warm,
+                device=worker.device,
+                model=worker.model,
+                version=worker.version,
+                images_per_second=worker.images_per_second,
+                heartbeat_age_seconds=round(max(0.0, now - worker.heartbeat), 3),
+            )
+            for worker in known_workers(services.redis)
+        ]
+    )
+
+
+@router.get("/metrics", include_in_schema=False)
+def metrics(services: ServicesDep, request: Request) -> Response:
+    """Prometheus text, or OpenMetrics if asked for."""
+    encode, content_type = choose_encoder(request.headers.get("accept", ""))
+    return Response(encode(services.registry), headers={"Content-Type": content_type})
+
+
+def _check_redis(services: Services) -> str | None:
+    services.redis.ping()
+    return None
+
+
+def _check_model_store(services: Services) -> str | None:
+    services.models.resolve(None)
+    return None
+
+
+def _check_result_store(services: Services) -> str | None:
+    services.results.check_writable()
+    return None
+
+
+def _check_workers(services: Services) -> str | None:
+    workers = live_workers(services.redis, services.clock())
+    if any(worker.is_warm for worker in workers):
+        return None
+    if workers:
+        return "no worker is warm yet"
+    return "no worker has reported in the last seconds; start one with `masan work`"
+
+
+_CHECKS: dict[str, Callable[[Services], str | None]] = {
+    "redis": _check_redis,
+    "model_store": _check_model_store,
+    "result_store": _check_result_store,
+    "workers": _check_workers,
+}
+
+
+def _reason(check: Callable[[Services], str | None], services: Services) -> str | None:
+    try:
+        return check(services)
+    except RedisError as error:
+        return f"Redis does not answer: {error}"
+    except (ModelStoreError, OSError) as error:
+        return str(error)

@@ -1,0 +1,71 @@
+"""Checkpoints: which there are, what they can draw, what they say of themselves."""
+
+from fastapi import APIRouter
+
+from model_store.store import Checkpoint
+from service.auth import Scope, require
+from service.context import ServicesDep
+from service.errors import NotFoundError
+from service.openapi import problems
+from service.parameters import ModelParameter
+from service.schemas import (
+    ClassBody,
+    ClassesBody,
+    ModelBody,
+    ModelCardBody,
+    ModelEntryBody,
+    ModelsBody,
+)
+
+router = APIRouter(tags=["models"], dependencies=[require(Scope.MODELS_READ)])
+
+
+@router.get("/classes", responses=problems(404), summary="The classes of a checkpoint")
+def list_classes(services: ServicesDep, model: ModelParameter = None) -> ClassesBody:
+    """The slugs that `class` may be, in label order."""
+    checkpoint = services.models.resolve(model)
+    images = checkpoint.manifest.dataset.images_per_class
+    return ClassesBody(
+        model=_model_body(checkpoint),
+        classes=[
+            ClassBody(slug=slug, index=index, images=images.get(slug))
+            for index, slug in enumerate(checkpoint.manifest.classes)
+        ],
+    )
+
+
+@router.get("/models", responses=problems(), summary="All models with their versions and aliases")
+def list_models(services: ServicesDep) -> ModelsBody:
+    """What the model store holds."""
+    models = services.models
+    return ModelsBody(
+        default=models.default_reference,
+        models=[
+            ModelEntryBody(name=name, versions=list(models.versions(name)), aliases=models.aliases(name))
+            for name in models.names()
+        ],
+    )
+
+
+@router.get("/models/{name}/versions/{version}", responses=problems(404), summary="A version's model card")
+def get_model(services: ServicesDep, name: str, version: str) -> ModelCardBody:
+    """The whole manifest: data, training history, licence, intended use."""
+    if version not in services.models.versions(name):
+        raise NotFoundError(f"There is no version {version[:100]!r} of a model {name[:100]!r}; see /models.")
+    checkpoint = services.models.resolve(f"{name}@{version}")
+    reference = checkpoint.manifest.reference
+    has_report = bool(checkpoint.manifest.reports)
+    return ModelCardBody(
+        digest=f"sha256:{checkpoint.manifest.digest}",
+        aliases=[alias for alias, target in services.models.aliases(name).items() if target == version],
+        manifest=checkpoint.manifest.model_dump(mode="json"),
+        links={
+            "self": f"/models/{name}/versions/{version}",
+            "report": f"/reports/fid?model={reference}" if has_report else None,
+        },
+    )
+
+
+def _model_body(checkpoint: Checkpoint) -> ModelBody:
+    manifest = checkpoint.manifest
+    return ModelBody(name=manifest.name, version=manifest.version, digest=f"sha256:{manifest.digest}")

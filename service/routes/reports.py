@@ -1,0 +1,73 @@
+"""How good a checkpoint's images are, per class."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from model_store.report import ExtractorReport
+from service.auth import Scope, require
+from service.context import ServicesDep
+from service.errors import FieldError, NotFoundError, UnknownClassError
+from service.openapi import problems
+from service.parameters import ModelParameter
+from service.schemas import ClassReportBody, ExtractorReportBody, FidReportBody
+
+router = APIRouter(prefix="/reports", tags=["models"], dependencies=[require(Scope.MODELS_READ)])
+
+
+@router.get("/fid", responses=problems(404), summary="Per-class distances to the real images")
+def get_fid(
+    services: ServicesDep,
+    class_slug: Annotated[str | None, Query(alias="class", description="Only this class")] = None,
+    model: ModelParameter = None,
+) -> FidReportBody:
+    """The primary extractor's figures, those of the other judges beside them.
+
+    `fid` is null unless the extractor is Inception: a Frechet distance in other features is not FID.
+    """
+    checkpoint = services.models.resolve(model)
+    report = services.models.report(checkpoint)
+    reference = checkpoint.manifest.reference
+    if report is None:
+        raise NotFoundError(f"{reference} was published without a quality report.")
+    known = list(report.primary.classes)
+    if class_slug is not None and class_slug not in known:
+        reason = f"unknown class {class_slug[:100]!r}"
+        raise UnknownClassError(
+            f"The report of {reference} has no class {class_slug[:100]!r}; it has {', '.join(known)}.",
+            errors=[FieldError("class", reason, known)],
+        )
+    wanted = set(known) if class_slug is None else {class_slug}
+    return FidReportBody(
+        model=reference,
+        digest=f"sha256:{report.digest}",
+        created_at=report.created_at,
+        truncation=report.truncation,
+        notes=report.notes,
+        judges=[_extractor_body(judge, wanted) for judge in report.judges],
+        checks={slug: checks for slug, checks in report.checks.items() if slug in wanted},
+        **dict(_extractor_body(report.primary, wanted)),
+    )
+
+
+def _extractor_body(report: ExtractorReport, wanted: set[str]) -> ExtractorReportBody:
+    reason = None if report.is_inception else f"{report.extractor} is not FID's Inception network"
+    classes = {
+        slug: ClassReportBody(
+            fid=figures.frechet_distance if report.is_inception else None,
+            fid_reason=reason,
+            **dict(figures),
+        )
+        for slug, figures in report.classes.items()
+        if slug in wanted
+    }
+    return ExtractorReportBody(
+        extractor=report.extractor,
+        extractor_sha256=report.extractor_sha256,
+        preprocessing=report.preprocessing,
+        reference_digest=report.reference_digest,
+        n_real=report.n_real,
+        n_fake=report.n_fake,
+        mean=report.mean,
+        classes=classes,
+    )

@@ -1,0 +1,316 @@
+"""The JSON bodies the service sends, as its OpenAPI document shows them."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from model_store.report import ClassChecks, ClassFigures, MeanFigures
+from service.jobs import JobRecord
+from worker.contract.messages import JobStatus
+
+EXAMPLE_JOB_ID = "job_01KAQ3V5T8X2M4N6P8R0S2T4V6"
+_EXAMPLE_DIGEST = "sha256:9f2c4a1be07d5c3386e1f4b2a90d7c6558e3f1a2b4c6d8e0f1a3b5c7d9e1f3a5"
+
+EXAMPLE_JOB: dict[str, Any] = {
+    "id": EXAMPLE_JOB_ID,
+    "status": "running",
+    "class": "pro_b",
+    "n": 500,
+    "seed": "8123377012345678901",
+    "truncation": 1.0,
+    "format": "zip",
+    "model": {"name": "b-all", "version": "1", "digest": _EXAMPLE_DIGEST},
+    "progress": {
+        "done": 192,
+        "rejected": 0,
+        "total": 500,
+        "percent": 38.4,
+        "images_per_second": 21.3,
+        "eta_seconds": 14.5,
+        "queue_position": None,
+    },
+    "created_at": "2026-11-22T20:15:04.120Z",
+    "started_at": "2026-11-22T20:15:04.310Z",
+    "finished_at": None,
+    "expires_at": "2026-11-23T20:15:04.120Z",
+    "attempt": 1,
+    "error": None,
+    "links": {
+        "self": f"/jobs/{EXAMPLE_JOB_ID}",
+        "events": None,
+        "cancel": f"/jobs/{EXAMPLE_JOB_ID}/cancel",
+        "shards": None,
+        "result": None,
+        "certificate": None,
+    },
+}
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+
+class ModelBody(_Body):
+    """A checkpoint; `digest` covers all that determines an image."""
+
+    name: str
+    version: str
+    digest: str
+
+
+class ProgressBody(_Body):
+    """queue_position: place of the job's next chunk in the line, while it is queued."""
+
+    done: int
+    rejected: int
+    total: int
+    percent: float
+    images_per_second: float | None
+    eta_seconds: float | None
+    queue_position: int | None
+
+
+class JobErrorBody(_Body):
+    """Why a job failed; the codes are listed in docs/errors.md."""
+
+    code: str
+    message: str
+
+
+class LinksBody(_Body):
+    """Where to go on from here; null: not there (yet)."""
+
+    self: str
+    events: str | None = None
+    cancel: str | None = None
+    shards: str | None = None
+    result: str | None = None
+    certificate: str | None = None
+
+
+class JobBody(_Body):
+    """A job. `seed` is a string because JavaScript rounds integers over 2^53."""
+
+    model_config = ConfigDict(frozen=True, json_schema_extra={"examples": [EXAMPLE_JOB]})
+
+    id: str
+    status: JobStatus
+    class_slug: str = Field(serialization_alias="class")
+    n: int
+    seed: str
+    truncation: float
+    format: str = "zip"
+    model: ModelBody
+    progress: ProgressBody
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    expires_at: datetime
+    attempt: int
+    error: JobErrorBody | None
+    links: LinksBody
+
+    @classmethod
+    def of(cls, job: JobRecord, *, queue_position: int | None, now: float) -> "JobBody":
+        """now: epoch seconds."""
+        spec, path = job.spec, f"/jobs/{job.job_id}"
+        is_ready = job.status is JobStatus.SUCCEEDED and now < job.expires_at
+        return cls(
+            id=job.job_id,
+            status=job.status,
+            class_slug=job.class_slug,
+            n=spec.total,
+            seed=str(spec.seed),
+            truncation=spec.truncation,
+            model=ModelBody(
+                name=spec.model.name, version=spec.model.version, digest=f"sha256:{spec.model.digest}"
+            ),
+            progress=_progress(job, queue_position, now),
+            created_at=_time(job.created_at),
+            started_at=_time(job.started_at) if job.started_at else None,
+            finished_at=_time(job.finished_at) if job.finished_at else None,
+            expires_at=_time(job.expires_at),
+            attempt=job.attempt,
+            error=JobErrorBody.model_validate(job.error) if job.error else None,
+            links=LinksBody(
+                self=path,
+                cancel=None if job.status.is_final else f"{path}/cancel",
+                result=f"{path}/result" if is_ready else None,
+            ),
+        )
+
+
+class JobListBody(_Body):
+    """Newest first; `next_cursor` continues, null at the end."""
+
+    jobs: list[JobBody]
+    next_cursor: str | None
+
+
+class ClassBody(_Body):
+    """A class the checkpoint draws. images: real images of it the checkpoint learned from."""
+
+    slug: str
+    index: int
+    images: int | None
+
+
+class ClassesBody(_Body):
+    """The classes of one checkpoint, in label order."""
+
+    model: ModelBody
+    classes: list[ClassBody]
+
+
+class ModelEntryBody(_Body):
+    """One model of the store; `aliases` maps names like `production` to versions."""
+
+    name: str
+    versions: list[str]
+    aliases: dict[str, str]
+
+
+class ModelsBody(_Body):
+    """All models; `default` is what a request without `model` gets."""
+
+    default: str
+    models: list[ModelEntryBody]
+
+
+class ModelCardBody(_Body):
+    """A version's whole manifest with its digest and the aliases that name it."""
+
+    digest: str
+    aliases: list[str]
+    manifest: dict[str, Any]
+    links: dict[str, str | None]
+
+
+class ClassReportBody(ClassFigures):
+    """`fid` is given only where the extractor is FID's Inception network; else `fid_reason` says why not."""
+
+    fid: float | None
+    fid_reason: str | None
+
+
+class ExtractorReportBody(_Body):
+    """All figures under one extractor; never compare them with another extractor's."""
+
+    extractor: str
+    extractor_sha256: str
+    preprocessing: str
+    reference_digest: str
+    n_real: int
+    n_fake: int
+    mean: MeanFigures
+    classes: dict[str, ClassReportBody]
+
+
+class FidReportBody(ExtractorReportBody):
+    """The primary extractor's figures, and those of the other `judges` in the same shape beside them."""
+
+    model: str
+    digest: str
+    created_at: datetime
+    truncation: float
+    judges: list[ExtractorReportBody]
+    checks: dict[str, ClassChecks]
+    notes: str
+
+
+class WorkerBody(_Body):
+    """A worker as it last reported. live: its heartbeat is fresh. warm: it can sample at once."""
+
+    name: str
+    state: str
+    live: bool
+    warm: bool
+    device: str | None
+    model: str | None
+    version: str | None
+    images_per_second: float | None
+    heartbeat_age_seconds: float
+
+
+class WorkersBody(_Body):
+    workers: list[WorkerBody]
+
+
+class HealthBody(_Body):
+    """`checks` maps what was looked at to `ok` or to what is wrong."""
+
+    status: str
+    checks: dict[str, str] = {}
+
+
+class VersionBody(_Body):
+    version: str
+    python: str
+
+
+class FieldErrorBody(_Body):
+    """One parameter that is wrong, and what it may be."""
+
+    name: str
+    reason: str
+    allowed: str | list[str] | None = None
+
+
+class Problem(_Body):
+    """RFC 9457 problem details; `code` is one of docs/errors.md."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "/problems/unknown-class",
+                    "title": "The checkpoint has no such class",
+                    "status": 422,
+                    "detail": "b-all@1 has no class 'pro'; it has benign, early_pre_b, pre_b, pro_b.",
+                    "instance": "/generate",
+                    "code": "unknown_class",
+                    "request_id": "01KAQ3V5T8X2M4N6P8R0S2T4V6",
+                    "errors": [
+                        {
+                            "name": "class",
+                            "reason": "unknown class 'pro'",
+                            "allowed": ["benign", "early_pre_b", "pre_b", "pro_b"],
+                        }
+                    ],
+                }
+            ]
+        }
+    )
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    request_id: str | None
+    errors: list[FieldErrorBody]
+    retry_after_seconds: int | None = None
+
+
+def _progress(job: JobRecord, queue_position: int | None, now: float) -> ProgressBody:
+    total = job.spec.total
+    speed = None
+    if job.started_at is not None and job.done:
+        elapsed = (job.finished_at or now) - job.started_at
+        speed = job.done / elapsed if elapsed > 0 else None
+    eta = (total - job.done) / speed if speed and not job.status.is_final else None
+    return ProgressBody(
+        done=job.done,
+        rejected=job.rejected,
+        total=total,
+        percent=round(100 * job.done / total, 1),
+        images_per_second=None if speed is None else round(speed, 2),
+        eta_seconds=None if eta is None else round(eta, 1),
+        queue_position=queue_position,
+    )
+
+
+def _time(epoch_s: float) -> datetime:
+    return datetime.fromtimestamp(epoch_s, UTC)

@@ -1,0 +1,69 @@
+"""Who is working: the registry of workers that each keeps fresh by its heartbeat."""
+
+import json
+from collections.abc import Iterable
+from typing import cast
+
+from pydantic import BaseModel, ConfigDict
+from redis import Redis
+
+from worker.contract import keys
+from worker.contract.messages import MAX_CHUNK_IMAGES
+
+WARM_STATES = frozenset({"idle", "busy"})
+"""A worker in one of these has its generator loaded and has sampled once."""
+
+CHUNK_SECONDS = 2.0
+MIN_CHUNK_IMAGES = 4
+_FIRST_CHUNK_IMAGES = 16
+"""Chunk size while no speed has been measured."""
+
+
+class WorkerStatus(BaseModel):
+    """What a worker says of itself. heartbeat: epoch seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+
+    name: str
+    state: str
+    device: str | None = None
+    model: str | None = None
+    version: str | None = None
+    digest: str | None = None
+    images_per_second: float | None = None
+    heartbeat: float
+    pid: int | None = None
+
+    @property
+    def is_warm(self) -> bool:
+        return self.state in WARM_STATES
+
+
+def known_workers(redis: "Redis") -> list[WorkerStatus]:
+    """Every registered worker by name, the dead ones included."""
+    rows = cast("dict[str, str]", redis.hgetall(keys.WORKERS))
+    workers = []
+    for name, row in sorted(rows.items()):
+        try:
+            workers.append(WorkerStatus.model_validate({**json.loads(row), "name": name}))
+        except (ValueError, TypeError):
+            continue  # of another release; it cannot serve our chunks either
+    return workers
+
+
+def live_workers(redis: "Redis", now: float) -> list[WorkerStatus]:
+    """Workers whose heartbeat is fresh."""
+    return [worker for worker in known_workers(redis) if now - worker.heartbeat < keys.WORKER_TIMEOUT_S]
+
+
+def chunk_images(workers: Iterable[WorkerStatus]) -> int:
+    """Images per chunk: about CHUNK_SECONDS of work for the slowest worker, 4..256."""
+    speeds = [worker.images_per_second for worker in workers if worker.images_per_second]
+    if not speeds:
+        return _FIRST_CHUNK_IMAGES
+    return max(MIN_CHUNK_IMAGES, min(MAX_CHUNK_IMAGES, round(min(speeds) * CHUNK_SECONDS)))
+
+
+def fleet_speed(workers: Iterable[WorkerStatus]) -> float:
+    """Images per second of all workers together; 0 while nothing was measured."""
+    return sum(worker.images_per_second or 0.0 for worker in workers)
