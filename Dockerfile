@@ -53,6 +53,7 @@ FROM base AS worker
 COPY --from=worker-build /opt/venv /opt/venv
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    MASAN_HOST=0.0.0.0 \
     MASAN_METRICS_PORT=9100
 USER 10001:10001
 EXPOSE 9100
