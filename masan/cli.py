@@ -49,6 +49,9 @@ ApiKey = Annotated[
 Model = Annotated[
     str | None, typer.Option("--model", help="name, name@version or name@alias; default: the server's own.")
 ]
+DefaultModel = Annotated[
+    str, typer.Option("--model", envvar="MASAN_DEFAULT_MODEL", help="What a request without model gets.")
+]
 Seed = Annotated[
     int | None,
     typer.Option(
@@ -82,12 +85,15 @@ def up(
     ] = None,
     data_dir: DataDir = _DEFAULT_DATA_DIR,
     workers: Workers = 1,
+    model: DefaultModel = "b-all@production",
 ) -> None:
     """Run the whole stack here (queue, service, workers) until Ctrl-C."""
     from masan.local import EmbeddedStack, StackConfig
 
     console = _console()
-    config = StackConfig(data_dir=data_dir, host=host, port=port, prefer_default_port=True, workers=workers)
+    config = StackConfig(
+        data_dir=data_dir, host=host, port=port, prefer_default_port=True, workers=workers, model=model
+    )
     with EmbeddedStack(config, _status(console)) as stack:
         console.print(f"Ready at {stack.url}", style="bold")
         console.print(
@@ -134,7 +140,7 @@ def generate(
         class_slug=class_, n=n, output=output, seed=seed, truncation=truncation, model=model, replace=force
     )
     _refuse_occupied(request.output, replace=force)
-    with _server(url, api_key, data_dir, workers, console) as client:
+    with _server(url, api_key, console, data_dir=data_dir, workers=workers, model=model) as client:
         generate_to_folder(client, request, console)
 
 
@@ -151,7 +157,7 @@ def demo(
 
     console = _console()
     _refuse_occupied(output, replace=True)
-    with _server(None, None, data_dir, workers, console) as client:
+    with _server(None, None, console, data_dir=data_dir, workers=workers) as client:
         request = GenerateRequest(class_slug=class_, n=n, output=output, replace=True)
         console.print(f"POST /generate?class={class_}&n={n}", style="bold", highlight=False)
         saved = generate_to_folder(client, request, console)
@@ -161,16 +167,16 @@ def demo(
 @app.command()
 def models(url: Url = None, api_key: ApiKey = None, data_dir: DataDir = _DEFAULT_DATA_DIR) -> None:
     """List the checkpoints of a server, or of the data folder when no stack runs."""
-    from masan.listing import models_of_server, models_of_store, print_models
+    from masan.listing import cards_of_server, cards_of_store, print_cards
     from masan.local import find_running
 
-    running = find_running(data_dir)
+    console = _console()
+    running = None if url else find_running(data_dir)
     if url or running:
-        with _client(url or running.url if running else str(url), api_key) as client:
-            rows = models_of_server(client)
+        with _client(url or (running.url if running else ""), api_key) as client:
+            print_cards(cards_of_server(client), console)
     else:
-        rows = models_of_store(data_dir)
-    print_models(rows, _console())
+        print_cards(cards_of_store(data_dir), console)
 
 
 @app.command()
@@ -252,17 +258,26 @@ def _end_on_signals() -> None:
 
 @contextmanager
 def _server(
-    url: str | None, api_key: str | None, data_dir: Path, workers: int, console: "Console"
+    url: str | None,
+    api_key: str | None,
+    console: "Console",
+    *,
+    data_dir: Path,
+    workers: int,
+    model: str | None = None,
 ) -> Iterator["Client"]:
-    """A client of the server asked for, of the data folder's running stack, or of one started for this."""
-    from masan.local import EmbeddedStack, StackConfig, find_running
+    """A client of the server asked for, of the data folder's running stack, or of one started for this.
+
+    `model` is what a stack started here loads first; None: its default.
+    """
+    from masan.local import DEFAULT_MODEL, EmbeddedStack, StackConfig, find_running
 
     running = None if url else find_running(data_dir)
     if url or running:
         with _client(url or (running.url if running else ""), api_key) as client:
             yield client
         return
-    config = StackConfig(data_dir=data_dir, workers=workers)
+    config = StackConfig(data_dir=data_dir, workers=workers, model=model or DEFAULT_MODEL)
     with EmbeddedStack(config, _status(console)) as stack, _client(stack.url, api_key) as client:
         console.print(f"Ready at {stack.url}")
         yield client

@@ -157,13 +157,20 @@ class Client:
             part.unlink(missing_ok=True)
         return path
 
-    def models(self) -> list[dict[str, Any]]:
-        """The checkpoints the server can sample from."""
-        return _rows(self._get("/models").json(), "models")
+    def models(self) -> dict[str, Any]:
+        """What the server's model store holds: `default`, and each model's versions and aliases."""
+        body: dict[str, Any] = self._get("/models").json()
+        return body
 
-    def classes(self) -> list[dict[str, Any]]:
-        """The classes of the active checkpoint."""
-        return _rows(self._get("/classes").json(), "classes")
+    def model_card(self, name: str, version: str) -> dict[str, Any]:
+        """A checkpoint's digest, aliases and whole manifest."""
+        body: dict[str, Any] = self._get(f"/models/{name}/versions/{version}").json()
+        return body
+
+    def classes(self, model: str | None = None) -> list[str]:
+        """The classes of a checkpoint, in label order."""
+        params = {"model": model} if model else {}
+        return [entry["slug"] for entry in self._get("/classes", params=params).json()["classes"]]
 
     def report(self, class_: str | None = None, model: str | None = None) -> dict[str, Any]:
         """Per-class quality figures of a checkpoint, with the extractor they were made with."""
@@ -236,8 +243,3 @@ def _is_loopback(url: str) -> bool:
 
 def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
-
-
-def _rows(body: Any, key: str) -> list[dict[str, Any]]:
-    """The list of a collection, bare or under its name."""
-    return list(body[key] if isinstance(body, dict) else body)

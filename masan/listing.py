@@ -1,5 +1,6 @@
-"""Tables of what there is."""
+"""The checkpoints there are, from a server or from a store on disk, as one table."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,53 +10,46 @@ from rich.table import Table
 from masan.client import Client
 
 
-def models_of_server(client: Client) -> list[dict[str, Any]]:
-    """Rows for `print_models` from `GET /models`."""
-    return client.models()
+def cards_of_server(client: Client) -> Iterator[dict[str, Any]]:
+    """Model cards (digest, aliases, manifest) of every version the server has."""
+    for model in client.models()["models"]:
+        for version in model["versions"]:
+            yield client.model_card(model["name"], version)
 
 
-def models_of_store(data_dir: Path) -> list[dict[str, Any]]:
-    """Rows for `print_models` from the store of a data folder, the built-in checkpoint included."""
+def cards_of_store(data_dir: Path) -> Iterator[dict[str, Any]]:
+    """The same from the store of a data folder, the built-in checkpoint included."""
     from model_store.builtin import import_builtin
     from model_store.store import ModelStore
 
-    folder = data_dir.expanduser() / "store"
+    folder = data_dir.expanduser().resolve() / "store"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    store = ModelStore(str(folder.resolve()))
+    store = ModelStore(str(folder))
     import_builtin(store)
-    return [_row(store, name, version) for name in store.names() for version in store.versions(name)]
+    for checkpoint in store.checkpoints():
+        manifest = checkpoint.manifest
+        aliases = store.aliases(manifest.name)
+        yield {
+            "digest": checkpoint.digest,
+            "aliases": [alias for alias, version in aliases.items() if version == manifest.version],
+            "manifest": manifest.model_dump(mode="json"),
+        }
 
 
-def _row(store: Any, name: str, version: str) -> dict[str, Any]:
-    checkpoint = store.resolve(f"{name}@{version}")
-    manifest = checkpoint.manifest
-    return {
-        "name": name,
-        "version": version,
-        "aliases": [alias for alias, target in store.aliases(name).items() if target == version],
-        "digest": manifest.digest,
-        "architecture": manifest.architecture,
-        "resolution": manifest.resolution,
-        "classes": list(manifest.classes),
-        "images_seen": manifest.training.images_seen,
-    }
-
-
-def print_models(rows: list[dict[str, Any]], console: Console) -> None:
-    """One line a checkpoint."""
-    if not rows:
-        console.print("No checkpoints.")
-        return
+def print_cards(cards: Iterator[dict[str, Any]], console: Console) -> None:
+    """One row a checkpoint."""
     table = Table()
-    for heading in ("checkpoint", "aliases", "architecture", "size", "classes", "digest"):
+    for heading in ("checkpoint", "aliases", "architecture", "size", "classes", "images seen", "digest"):
         table.add_column(heading, overflow="fold")
-    for row in rows:
+    for card in cards:
+        manifest = card["manifest"]
         table.add_row(
-            f"{row['name']}@{row['version']}",
-            ", ".join(row.get("aliases") or ()),
-            str(row.get("architecture", "")),
-            f"{row['resolution']} px" if row.get("resolution") else "",
-            ", ".join(row.get("classes") or ()),
-            str(row.get("digest", "")).removeprefix("sha256:")[:16],
+            f"{manifest['name']}@{manifest['version']}",
+            ", ".join(card["aliases"]),
+            manifest["architecture"],
+            f"{manifest['resolution']} px",
+            ", ".join(manifest["classes"]),
+            f"{manifest['training']['images_seen']:,}",
+            card["digest"].removeprefix("sha256:")[:16],
         )
-    console.print(table)
+    console.print(table if table.rows else "No checkpoints.")
