@@ -11,7 +11,7 @@ from fastapi import Depends, FastAPI
 from fastapi.concurrency import run_in_threadpool
 from redis.exceptions import RedisError
 
-from service.auth import check_binding, check_origin
+from service.auth import check_binding
 from service.context import Services
 from service.middleware import RequestMiddleware
 from service.openapi import install_openapi
@@ -40,7 +40,7 @@ def create_app(settings: ServiceSettings, *, clock: Callable[[], float] = time.t
         version=version("masan"),
         description=_DESCRIPTION,
         lifespan=_lifespan,
-        dependencies=[Depends(check_origin), Depends(check_parameters)],
+        dependencies=[Depends(check_parameters)],
         redoc_url=None,
     )
     app.state.services = services

@@ -21,8 +21,10 @@ from service.metrics import HttpMetrics
 from service.reaper import Reaper
 from service.result_store import ResultStore
 from service.settings import ServiceSettings
+from worker.contract.redis_clients import open_redis
 
-_REDIS_TIMEOUT_S = 5.0
+_REDIS_RETRIES = 3
+"""A client is told after a second or two that the queue is away; it can repeat the request itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +51,8 @@ class Services:
     @classmethod
     def build(cls, settings: ServiceSettings, clock: Callable[[], float]) -> Self:
         """Opens nothing yet: Redis connects at first use. Raises SettingsError."""
-        redis = Redis.from_url(
-            settings.redis_url,
-            decode_responses=True,
-            socket_timeout=_REDIS_TIMEOUT_S,
-            socket_connect_timeout=_REDIS_TIMEOUT_S,
-            health_check_interval=15,
-        )
-        # RQ reads bytes, the ledger text: two clients of one database.
-        rq_redis = Redis.from_url(settings.redis_url, socket_timeout=_REDIS_TIMEOUT_S)
-        queue = JobQueue(rq_redis)
+        redis = open_redis(settings.redis_url, decode_responses=True, retries=_REDIS_RETRIES)
+        queue = JobQueue(open_redis(settings.redis_url, decode_responses=False, retries=_REDIS_RETRIES))
         jobs = JobService(
             redis, queue, result_ttl_s=settings.result_ttl_s, max_queue_images=settings.max_queue_images
         )

@@ -31,11 +31,11 @@ class JobQueue:
         self._queue = open_queue(redis)
         self._started = StartedJobRegistry(queue=self._queue)
 
-    def enqueue(self, chunks: Iterable[ChunkRequest], *, at_front: bool) -> None:
+    def enqueue(self, chunks: Iterable[ChunkRequest], *, at_front: bool, attempt: int = 1) -> None:
         """Put chunks into the list, so that they are taken in the order given."""
         ordered = list(chunks)
         for chunk in reversed(ordered) if at_front else ordered:
-            enqueue_chunk(self._queue, chunk, at_front=at_front)
+            enqueue_chunk(self._queue, chunk, at_front=at_front, attempt=attempt)
 
     def position(self, chunk_job_id: str) -> int | None:
         """1 for the next chunk to be taken, None for one that is not waiting."""

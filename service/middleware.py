@@ -7,7 +7,8 @@ import time
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import InternalError
+from service.auth import check_origin
+from service.errors import InternalError, RequestError
 from service.ids import ulid
 from service.logs import request_id_var
 from service.metrics import HttpMetrics
@@ -52,7 +53,10 @@ class RequestMiddleware:
             await send(message)
 
         try:
+            check_origin(Request(scope))
             await self._app(scope, receive, send_with_id)
+        except RequestError as error:
+            await problem_response(error, scope["path"])(scope, receive, send_with_id)
         except Exception:
             logger.exception("unhandled error", extra={"path": scope["path"]})
             if status is not None:

@@ -4,7 +4,7 @@ import re
 from typing import Annotated, Any
 
 from fastapi import Path, Query, Request
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from model_store.image_id import MAX_SEED, TRUNCATION_STEPS
 from service.errors import FieldError, InvalidParameterError
@@ -36,25 +36,17 @@ ClassParameter = Annotated[
     str,
     Query(alias="class", description="One of the checkpoint's classes; see /classes", examples=["pro_b"]),
 ]
-CountParameter = Annotated[
-    int,
-    BeforeValidator(_plain_digits),
-    Query(ge=1, description="Images to make", examples=[500], json_schema_extra={"maximum": MAX_N}),
-]
+# Bounds stand before the validator: the JSON schema shows those of the innermost type only.
+_Count = Annotated[int, Field(ge=1, json_schema_extra={"maximum": MAX_N}), BeforeValidator(_plain_digits)]
+_Seed = Annotated[int, Field(ge=0, le=MAX_SEED), BeforeValidator(_plain_digits)]
+_Truncation = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False), AfterValidator(_on_the_grid)]
+
+CountParameter = Annotated[_Count, Query(description="Images to make", examples=[500])]
 SeedParameter = Annotated[
-    int | None,
-    BeforeValidator(_plain_digits),
-    Query(
-        ge=0,
-        le=MAX_SEED,
-        description="The same seed gives the same images; drawn and told in the answer if absent",
-    ),
+    _Seed | None,
+    Query(description="The same seed gives the same images; drawn and told in the answer if absent"),
 ]
-TruncationParameter = Annotated[
-    float,
-    AfterValidator(_on_the_grid),
-    Query(gt=0, le=1, allow_inf_nan=False, description="Scales the latents, in steps of 0.0001"),
-]
+TruncationParameter = Annotated[_Truncation, Query(description="Scales the latents, in steps of 0.0001")]
 ModelParameter = Annotated[
     str | None,
     Query(

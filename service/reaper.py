@@ -111,7 +111,7 @@ class Reaper:
             return
         logger.warning("chunk lost, enqueued again", extra=extra)
         self._queue.forget(chunk_job_id)
-        self._queue.enqueue([job.spec.chunk(index)], at_front=True)
+        self._queue.enqueue([job.spec.chunk(index)], at_front=True, attempt=job.attempt)
         self._redis.hincrby(keys.COUNTERS, "chunk_retries:worker_lost", 1)
 
     def _finish_canceling(self, job: JobRecord, in_flight: InFlight, now: float) -> None:

@@ -5,7 +5,7 @@ import hashlib
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.concurrency import run_in_threadpool
@@ -35,7 +35,7 @@ MAX_WAIT_S = 60
 _POLL_S = 0.25
 _WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,6})(?:$|[,;\s])")
 
-_NOT_MODIFIED = {304: {"description": "As `If-None-Match` says"}}
+_NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "As `If-None-Match` says"}}
 
 
 @router.get(
