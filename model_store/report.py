@@ -34,8 +34,9 @@ class ClassFigures(_Frozen):
 
     floor: Frechet distance of two random halves of the real images, at `floor_n` a side: what a perfect
     generator would get. floor_blocked: the same between other series of the class. kid_floor: KID of the
-    real halves. kid_sd: over subsets. distance_to: Frechet distance to every class's real images, its own
-    included, so that a reader sees whether the class is the nearest. None: not computed.
+    real halves. kid_sd: over subsets. mmd: 1000 x squared Gaussian-kernel MMD of unit-length features.
+    distance_to: Frechet distance to every class's real images, its own included, so that a reader sees
+    whether the class is the nearest; real_distance_to: the same from its real images. None: not computed.
     """
 
     n_real: Count
@@ -47,11 +48,13 @@ class ClassFigures(_Frozen):
     kid: FiniteFloat
     kid_sd: Distance
     kid_floor: FiniteFloat | None = None
+    mmd: Distance | None = None
     precision: Ratio | None = None
     recall: Ratio | None = None
     density: Distance | None = None
     coverage: Ratio | None = None
     distance_to: dict[Slug, Distance] = Field(default_factory=dict)
+    real_distance_to: dict[Slug, Distance] = Field(default_factory=dict)
 
 
 class MeanFigures(_Frozen):
@@ -102,25 +105,47 @@ class ExtractorReport(_Frozen):
 class ClassChecks(_Frozen):
     """Extractor-free checks of `n` generated images of one class. None: not computed.
 
-    luma_delta: mean luma (0..255) of generated minus real images. scale_bar_ratio: share with a burnt-in
-    scale bar. memorized_ratio: share whose aligned thumbnail is too like a training image
-    (`similarity_max` is the highest correlation seen). label_agreement_ratio: share that an independent
-    classifier gives this class.
+    luma_delta: mean luma (0..255) of generated minus real images; luma_sd and luma_sd_real: between images.
+    scale_bar_ratio: share with a burnt-in scale bar. memorized_ratio: share whose aligned thumbnail is too
+    like a training image; similarity_max and similarity_p99: of their highest correlations, and
+    similarity_real_p99 the same for real images that no generator has seen. label_agreement_ratio: share
+    that a classifier trained on real images gives this class.
     """
 
     n: Annotated[int, Field(ge=1)]
     luma_delta: FiniteFloat | None = None
+    luma_sd: Distance | None = None
+    luma_sd_real: Distance | None = None
     scale_bar_ratio: Ratio | None = None
     memorized_ratio: Ratio | None = None
     similarity_max: FiniteFloat | None = None
+    similarity_p99: FiniteFloat | None = None
+    similarity_real_p99: FiniteFloat | None = None
     label_agreement_ratio: Ratio | None = None
+
+
+class Utility(_Frozen):
+    """A linear classifier on features of `extractor`, tested on real images that no generator has seen.
+
+    synthetic_*: trained on `n_synthetic` generated images. real_*: trained on `n_real` real ones. accuracy:
+    mean of the classes' recalls.
+    """
+
+    extractor: str
+    n_test: Annotated[int, Field(ge=1)]
+    n_synthetic: Count
+    n_real: Count
+    synthetic_accuracy: Ratio
+    real_accuracy: Ratio
+    synthetic_recall: dict[Slug, Ratio]
+    real_recall: dict[Slug, Ratio]
 
 
 class QualityReport(_Frozen):
     """What `report.json` holds. `digest` is the digest of the checkpoint that was judged.
 
-    truncation and seed: how the generated images were drawn. notes: what a reader must know to not
-    over-read the figures.
+    truncation and seed: how the generated images were drawn. deduplicated: whether the real images hold no
+    near-duplicates. notes: what a reader must know to not over-read the figures.
     """
 
     schema_version: Literal[1] = 1
@@ -131,6 +156,8 @@ class QualityReport(_Frozen):
     primary: ExtractorReport
     judges: tuple[ExtractorReport, ...] = ()
     checks: dict[Slug, ClassChecks] = Field(default_factory=dict)
+    utility: Utility | None = None
+    deduplicated: bool | None = None
     notes: str = ""
 
     @model_validator(mode="after")

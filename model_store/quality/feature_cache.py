@@ -15,6 +15,8 @@ from model_store.quality.extractors import FeatureExtractor
 
 DEFAULT_CACHE_FOLDER = Path("~/.cache/masan")
 
+_WRITTEN_AT_ONCE = 64  # images; an interrupted run loses no more
+
 ImageArray = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float32]
 
@@ -39,22 +41,19 @@ class FeatureCache:
     ) -> FloatArray:
         """What `extractor.features(images)` gives, [N, F]; only images not seen before are computed.
 
-        progress: called with the number of images done.
+        progress: called with the number of images done after each that had to be computed.
         """
         keys = [_key(extractor, image) for image in images]
         found = self._read(keys)
         missing = [position for position, key in enumerate(keys) if key not in found]
-        if missing:
-            done_before = len(images) - len(missing)
-            vectors = extractor.features(
-                [images[position] for position in missing],
-                progress=None if progress is None else lambda done: progress(done_before + done),
-            )
-            new = {keys[position]: vector for position, vector in zip(missing, vectors, strict=True)}
+        for start in range(0, len(missing), _WRITTEN_AT_ONCE):
+            part = missing[start : start + _WRITTEN_AT_ONCE]
+            vectors = extractor.features([images[position] for position in part])
+            new = {keys[position]: vector for position, vector in zip(part, vectors, strict=True)}
             self._write(new)
             found |= new
-        elif progress is not None:
-            progress(len(images))
+            if progress is not None:
+                progress(len(images) - len(missing) + start + len(part))
         return (
             np.stack([found[key] for key in keys])
             if keys

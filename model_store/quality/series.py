@@ -12,6 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+HELD_OUT_BLOCK = 4
+"""The fifth block: no generator is trained on it, so that memorisation and utility can be judged."""
+
 
 def series_blocks(
     classes: npt.ArrayLike, styles: Sequence[str], numbers: npt.ArrayLike, n_blocks: int = 5

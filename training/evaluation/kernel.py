@@ -56,7 +56,7 @@ def gaussian_mmd(first: FeatureArray, second: FeatureArray, *, sigma: float = 10
     """1000 times the squared MMD of unit-length features with kernel exp(-|x-y|^2 / (2 sigma^2)), at least 0.
 
     The estimator of CMMD (Jayasumana et al. 2024: means over all pairs, the diagonal included) on other
-    features than CLIP's, hence never called CMMD. At this sigma it compares means only: blind to mode collapse.
+    features than CLIP's, hence never called CMMD. At this sigma it compares means: blind to mode collapse.
     """
     x, y = _unit(first), _unit(second)
 

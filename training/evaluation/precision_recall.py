@@ -30,7 +30,7 @@ def neighbour_scores(
 
     A sample's ball reaches to its `neighbours`-th nearest other sample of its own set. precision: share of
     generated samples in any real ball. recall: share of real samples in any generated ball. density: real
-    balls around a generated sample, per neighbour. coverage: share of real balls that hold a generated sample.
+    balls around a generated sample, per neighbour. coverage: share of real balls with a generated sample.
     Source: Kynkaanniemi et al. 2019 (precision, recall), Naeem et al. 2020 (density, coverage).
     Raises ValueError unless both sets have more than `neighbours` samples.
     """
