@@ -255,3 +255,50 @@ def test_dashboard_has_its_panels_and_the_provisioned_datasource() -> None:
     assert len(board["panels"]) == 8
     assert {panel["datasource"]["uid"] for panel in board["panels"]} == uids
     assert len({panel["id"] for panel in board["panels"]}) == 8
+
+
+def exported_families() -> re.Pattern[str]:
+    """What the service and the worker call their families; a name made from parts matches each part."""
+    sources = [*(ROOT / "service").rglob("*.py"), *(ROOT / "worker").rglob("*.py")]
+    names = {name for path in sources for name in re.findall(r'"(masan_[a-z_{}]+)"', path.read_text())}
+    return re.compile("|".join(re.sub(r"\{\w+\}", "[a-z]+", name) for name in sorted(names)))
+
+
+def expressions() -> list[str]:
+    """Every PromQL expression we ship."""
+    rules = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())["groups"][0]["rules"]
+    (board,) = dashboards()
+    targets = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    return (
+        [rule["expr"] for rule in rules] + targets + [note["expr"] for note in board["annotations"]["list"]]
+    )
+
+
+def test_alerts_and_dashboard_ask_for_families_that_exist() -> None:
+    exported = exported_families()
+    asked = {name for text in expressions() for name in re.findall(r"\bmasan_\w+", text)}
+
+    unknown = {
+        name for name in asked if not exported.fullmatch(re.sub(r"_(total|bucket|sum|count)$", "", name))
+    }
+
+    assert asked
+    assert {name for name in unknown if not exported.fullmatch(name)} == set()
+
+
+def test_prometheus_can_read_every_expression(tmp_path: Path) -> None:
+    rules = [{"record": f"panel:{number}", "expr": text} for number, text in enumerate(expressions())]
+    file = tmp_path / "expressions.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "all", "rules": rules}]}))
+
+    run(tool("promtool", "Debian's prometheus"), "check", "rules", file)
+
+
+def test_every_alert_has_its_paragraph() -> None:
+    page = (ROOT / "docs/operations.md").read_text()
+    rules = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())["groups"][0]["rules"]
+
+    assert len(rules) == 6
+    for rule in rules:
+        assert f"### {rule['alert']}\n" in page
+        assert rule["annotations"]["runbook"] == f"docs/operations.md#{rule['alert'].lower()}"

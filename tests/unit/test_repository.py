@@ -123,11 +123,7 @@ def test_nothing_but_tensors_is_ever_loaded() -> None:
 def test_environment_is_read_at_entry_points_only() -> None:
     reads = re.compile(r"\bos\.(environ|getenv)\b")
 
-    found = {
-        str(path)
-        for path in modules("service", "worker", "model_store", "training")
-        if reads.search(_read(path))
-    }
+    found = {str(path) for path in modules("service", "worker", "model_store") if reads.search(_read(path))}
 
     assert {path for path in found if not path.endswith("__main__.py")} == set()
 
