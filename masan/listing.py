@@ -1,6 +1,7 @@
 """The checkpoints there are, from a server or from a store on disk, as one table."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ def cards_of_server(client: Client) -> Iterator[dict[str, Any]]:
 def cards_of_store(data_dir: Path) -> Iterator[dict[str, Any]]:
     """The same from the store of a data folder, the built-in checkpoint included."""
     from model_store.builtin import import_builtin
+    from model_store.errors import ModelNotFoundError
     from model_store.store import ModelStore
 
     folder = data_dir.expanduser().resolve() / "store"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     store = ModelStore(str(folder))
-    import_builtin(store)
+    with suppress(ModelNotFoundError):
+        import_builtin(store)
     for checkpoint in store.checkpoints():
         manifest = checkpoint.manifest
         aliases = store.aliases(manifest.name)

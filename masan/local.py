@@ -140,7 +140,7 @@ class EmbeddedStack:
             raise StackError(f"--data-dir {self.data_dir}: {error.strerror}") from error
 
     def _check_checkpoint(self) -> None:
-        """Publish the built-in checkpoint into the store, and make sure that the default model is there."""
+        """Publish the built-in checkpoint, and make sure that the default model is there and undamaged."""
         from model_store.builtin import import_builtin
         from model_store.errors import ModelNotFoundError, ModelStoreError
         from model_store.store import ModelStore
@@ -151,7 +151,8 @@ class EmbeddedStack:
                 import_builtin(store)
             except ModelNotFoundError:
                 self._say("This build ships no checkpoint")
-            store.resolve(self.config.model)
+            checkpoint = store.resolve(self.config.model)
+            store.read_file(checkpoint, checkpoint.manifest.weights.path)
         except ModelStoreError as error:
             raise StackError(f"{error} (store: {self.data_dir / 'store'})") from error
 
