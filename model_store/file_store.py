@@ -1,4 +1,4 @@
-"""Files below a URL that are written whole or not at all; what the model store and the result store stand on."""
+"""Files below a URL that are written whole or not at all: the ground of model store and result store."""
 
 import fcntl
 import os
@@ -49,7 +49,9 @@ class FileStore:
             entries = self._fs.ls(self._absolute(path), detail=True)
         except FileNotFoundError:
             return ()
-        names = (entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in entries if entry["type"] == "directory")
+        names = (
+            entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in entries if entry["type"] == "directory"
+        )
         return tuple(sorted(name for name in names if not name.startswith(".")))
 
     def replace(self, path: str, content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Where checkpoints live: a store over a URL that publishes atomically and verifies what it reads. Torch-free."""
+"""Where checkpoints live: a store that publishes atomically and verifies what it reads. Torch-free."""
 
 import hashlib
 import json
@@ -74,7 +74,7 @@ class _Aliases(BaseModel):
         self.aliases[alias] = version
 
     def version_before(self, alias: str) -> str | None:
-        """Where a rollback leads. Each one goes a step further back, so the history is replayed as a stack."""
+        """Where a rollback leads: each one a step further back, so the history is replayed as a stack."""
         stack: list[str] = []
         for change in self.history:
             if change.alias != alias:
@@ -89,8 +89,8 @@ class _Aliases(BaseModel):
 class ModelStore:
     """Immutable checkpoints by name and version, and aliases that name one of them.
 
-    `url` is a local path or anything fsspec opens. Layout below it:
-    `{name}/versions/{version}/{manifest.json, weights.safetensors, report.json...}` and `{name}/aliases.json`.
+    `url` is a local path or anything fsspec opens. Below it lie `{name}/aliases.json` and
+    `{name}/versions/{version}/{manifest.json, weights.safetensors, report.json...}`.
     A version exists once its manifest does. Everything read is checked against the manifest.
     """
 
@@ -141,7 +141,7 @@ class ModelStore:
     def find_by_digest(self, digest_prefix: str) -> Checkpoint:
         """The checkpoint whose digest begins so; the newest if the same weights were published twice.
 
-        digest_prefix: at least 8 hex digits. Raises ModelNotFoundError if none or several different ones match.
+        digest_prefix: at least 8 hex digits. Raises ModelNotFoundError if none or several match.
         """
         found: dict[str, Checkpoint] = {}
         known = []
@@ -158,7 +158,7 @@ class ModelStore:
         return dict(self._read_aliases(name).aliases) if _is_valid(_SLUG, name) else {}
 
     def publish(self, manifest: Manifest, files: Mapping[str, bytes]) -> Checkpoint:
-        """Add a version, whole or not at all. `files` holds the bytes of exactly the files the manifest names.
+        """Add a version, whole or not at all. `files` holds exactly the files the manifest names.
 
         Raises ManifestInvalidError if they are others, ModelAlreadyPublishedError if the version exists, also
         for all but one of several racing publishers.
@@ -237,7 +237,7 @@ class ModelStore:
         except ValidationError as error:
             raise ManifestInvalidError(path, _one_line(error)) from error
         if (manifest.name, manifest.version) != (name, version):
-            raise ManifestInvalidError(path, f"it describes {manifest.reference}, but lies at {name}@{version}")
+            raise ManifestInvalidError(path, f"it describes {manifest.reference}, not {name}@{version}")
         return Checkpoint(manifest, folder)
 
     def _read_aliases(self, name: str) -> _Aliases:

@@ -56,7 +56,8 @@ if status == 'queued' or status == 'running' then
   if chunks_done == chunk_count then
     redis.call('HSET', KEYS[1], 'status', 'succeeded', 'finished_at', ARGV[5])
     redis.call('HINCRBY', KEYS[4], 'jobs:succeeded:' .. redis.call('HGET', KEYS[1], 'class'), 1)
-    redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[6], '*', 'event', 'done', 'data', '{"status":"succeeded"}')
+    redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[6], '*', 'event', 'done',
+      'data', '{"status":"succeeded"}')
     return {1, 'succeeded', -1}
   end
   local next_chunk = tonumber(redis.call('HGET', KEYS[1], 'next_chunk'))
@@ -140,7 +141,9 @@ class JobLedger:
         )
         return JobStatus(status) if status else None
 
-    def finish_chunk(self, job_id: str, model_reference: str, result: ChunkResult, *, now: float) -> ChunkOutcome:
+    def finish_chunk(
+        self, job_id: str, model_reference: str, result: ChunkResult, *, now: float
+    ) -> ChunkOutcome:
         """Mark a chunk done, once; the last one makes the job succeeded."""
         first, status, next_chunk = cast(
             "tuple[int, str, int]",
@@ -190,7 +193,14 @@ class JobLedger:
         record = cast("dict[str, str]", self.redis.hgetall(keys.job_key(job_id)))
         return record or None
 
+    def is_chunk_done(self, job_id: str, chunk_index: int) -> bool:
+        """Whether somebody marked it done."""
+        return bool(self.redis.hexists(keys.done_key(job_id), str(chunk_index)))
+
     def done_chunks(self, job_id: str) -> dict[int, ChunkResult]:
         """Finished chunks by index."""
         rows = cast("dict[str, str]", self.redis.hgetall(keys.done_key(job_id)))
-        return {int(index): ChunkResult.model_validate_json(row) for index, row in sorted(rows.items(), key=lambda r: int(r[0]))}
+        return {
+            int(index): ChunkResult.model_validate_json(row)
+            for index, row in sorted(rows.items(), key=lambda r: int(r[0]))
+        }

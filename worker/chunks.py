@@ -1,0 +1,215 @@
+"""One chunk of the queue: check it, draw its images, write its shard, mark it done, enqueue what follows."""
+
+import logging
+import threading
+import time
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from rq import Queue
+
+from model_store.image_id import TRUNCATION_STEPS, ImageId
+from model_store.store import Checkpoint
+from worker.contract.chunk_queue import enqueue_chunk
+from worker.contract.ledger import JobLedger
+from worker.contract.messages import ChunkRequest, ChunkResult, JobSpec, JobStatus
+from worker.encode import EncodedImage
+from worker.errors import GpuLostError, RequestInvalidError
+from worker.generator_cache import GeneratorCache, LoadedGenerator
+from worker.metrics import WorkerMetrics
+from worker.presence import Presence
+from worker.results import Provenance, ResultStore, pack_shard
+from worker.sampler import Sampler
+
+logger = logging.getLogger(__name__)
+
+
+class Outcome(StrEnum):
+    """How a chunk that raised nothing ended. `interrupted`: by us, so it goes back into the queue."""
+
+    DONE = "done"
+    SKIPPED = "skipped"
+    CANCELED = "canceled"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(kw_only=True)
+class ChunkMaker:
+    """What a worker makes chunks with. `interrupt` is set from a signal handler or another thread.
+
+    interrupted: the chunk that was put down because of it. is_gpu_lost: the process must end.
+    """
+
+    ledger: JobLedger
+    queue: Queue
+    cache: GeneratorCache
+    sampler: Sampler
+    results: ResultStore
+    presence: Presence
+    metrics: WorkerMetrics
+    device_label: str
+    interrupt: threading.Event = field(default_factory=threading.Event)
+    interrupted: ChunkRequest | None = None
+    is_gpu_lost: bool = False
+
+    def make(self, payload: Mapping[str, Any]) -> Outcome:
+        """Make one chunk. Running it again writes the same bytes and changes nothing else.
+
+        Raises RequestInvalidError, errors of the model store, WorkerError.
+        """
+        request = _validated(payload)
+        started = time.monotonic()
+        log_extra: dict[str, Any] = {
+            "job_id": request.job_id,
+            "chunk_index": request.chunk_index,
+            "model": request.model.reference,
+        }
+        try:
+            outcome = self._reason_to_skip(request) or self._make(request, started)
+        except GpuLostError:
+            self.is_gpu_lost = True
+            raise
+        finally:
+            seconds = time.monotonic() - started
+            self.metrics.busy_seconds.inc(seconds)
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            log_extra["gpu_memory_bytes"] = torch.cuda.max_memory_allocated()
+        logger.info(
+            "chunk ended",
+            extra=log_extra | {"outcome": outcome, "images": request.count, "seconds": round(seconds, 3)},
+        )
+        return outcome
+
+    def _reason_to_skip(self, request: ChunkRequest) -> Outcome | None:
+        status = self.ledger.start(request.job_id, now=time.time())
+        if status is JobStatus.CANCELING:
+            return self._cancel(request)
+        if status is not JobStatus.RUNNING or self.ledger.is_chunk_done(request.job_id, request.chunk_index):
+            return Outcome.SKIPPED
+        return None
+
+    def _make(self, request: ChunkRequest, started: float) -> Outcome:
+        loaded = self.cache.get(request.model)
+        _check_against(loaded.checkpoint, request)
+        images: list[EncodedImage] = []
+        with closing(self._draw(loaded, request)) as batches:
+            for batch in batches:
+                images += batch
+                if len(images) < request.count and (outcome := self._reason_to_stop(request)):
+                    return outcome
+        shard = pack_shard(request, images, self._provenance(loaded.checkpoint))
+        with self.metrics.stage("write"):
+            self.results.write(request, shard)
+        seconds = time.monotonic() - started
+        result = ChunkResult(
+            chunk_index=request.chunk_index,
+            class_slug=request.class_slug,
+            count=request.count,
+            shard_sha256=shard.sha256,
+            shard_bytes=len(shard.tar),
+            seconds=seconds,
+        )
+        self._finish(request, result)
+        if request.count >= 2 * self.sampler.micro_batch:
+            self.presence.record_speed(request.count, seconds)
+        return Outcome.DONE
+
+    def _draw(
+        self, loaded: LoadedGenerator, request: ChunkRequest
+    ) -> Generator[list[EncodedImage], None, None]:
+        image_ids = [
+            ImageId(
+                digest=loaded.checkpoint.digest[:16],
+                class_slug=request.class_slug,
+                seed=request.seed,
+                index=index,
+                truncation=round(request.truncation * TRUNCATION_STEPS) / TRUNCATION_STEPS,
+            )
+            for index in range(request.start, request.start + request.count)
+        ]
+        return self.sampler.draw(loaded, image_ids, request.class_index)
+
+    def _reason_to_stop(self, request: ChunkRequest) -> Outcome | None:
+        """Asked between micro-batches: one cheap read."""
+        if self.interrupt.is_set():
+            self.interrupted = request
+            return Outcome.INTERRUPTED
+        status = self.ledger.status(request.job_id)
+        if status is JobStatus.CANCELING:
+            return self._cancel(request)
+        return None if status is JobStatus.RUNNING else Outcome.SKIPPED
+
+    def _cancel(self, request: ChunkRequest) -> Outcome:
+        self.ledger.transition(
+            request.job_id, JobStatus.CANCELED, allowed_from=(JobStatus.CANCELING,), now=time.time()
+        )
+        return Outcome.CANCELED
+
+    def _finish(self, request: ChunkRequest, result: ChunkResult) -> None:
+        """Mark done, once; the chunk that moves the job's window on is enqueued by whoever moved it."""
+        outcome = self.ledger.finish_chunk(request.job_id, request.model.reference, result, now=time.time())
+        record = self.ledger.record(request.job_id) if outcome.next_chunk is not None else None
+        if outcome.next_chunk is not None and record is not None:
+            spec = JobSpec.model_validate_json(record["spec"])
+            enqueue_chunk(
+                self.queue,
+                spec.chunk(outcome.next_chunk),
+                at_front=spec.at_front,
+                attempt=int(record["attempt"]),
+            )
+
+    def _provenance(self, checkpoint: Checkpoint) -> Provenance:
+        return Provenance(
+            checkpoint=checkpoint.reference,
+            checkpoint_digest=checkpoint.digest,
+            torch_version=torch.__version__,
+            device=self.device_label,
+        )
+
+
+_maker: ContextVar[ChunkMaker] = ContextVar("maker")
+"""RQ calls a function by name with the payload alone; what it works with is its worker's."""
+
+
+@contextmanager
+def chunks_made_by(maker: ChunkMaker) -> Iterator[None]:
+    """Let `make_chunk` use this maker inside the block."""
+    token = _maker.set(maker)
+    try:
+        yield
+    finally:
+        _maker.reset(token)
+
+
+def make_chunk(payload: Mapping[str, Any]) -> str:
+    """What the queue names. payload: a ChunkRequest as JSON. Returns the outcome."""
+    return _maker.get().make(payload).value
+
+
+def _validated(payload: Mapping[str, Any]) -> ChunkRequest:
+    try:
+        request = ChunkRequest.model_validate(payload)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field_name = ".".join(str(part) for part in first["loc"]) or "chunk"
+        raise RequestInvalidError(field_name, f"{first['msg']}, not {first['input']!r}") from error
+    if round(request.truncation * TRUNCATION_STEPS) < 1:
+        raise RequestInvalidError("truncation", f"{request.truncation} is below 1/{TRUNCATION_STEPS}")
+    return request
+
+
+def _check_against(checkpoint: Checkpoint, request: ChunkRequest) -> None:
+    classes = checkpoint.manifest.classes
+    if request.class_slug not in classes:
+        raise RequestInvalidError("class_slug", f"{request.class_slug!r} is not one of {', '.join(classes)}")
+    label = checkpoint.manifest.class_index(request.class_slug)
+    if label != request.class_index:
+        raise RequestInvalidError(
+            "class_index", f"of {request.class_slug} is {label}, not {request.class_index}"
+        )

@@ -1,0 +1,97 @@
+"""A worker's entry in the registry of workers, kept fresh from a thread for as long as the process lives."""
+
+import json
+import logging
+import os
+import threading
+import time
+from typing import Literal
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from model_store.store import Checkpoint
+from worker.contract import keys
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_S = 3.0
+_SPEED_MEMORY = 0.5
+"""Weight of the past in the average speed: a few chunks decide."""
+
+State = Literal["starting", "idle", "busy", "stopping"]
+
+
+class Presence:
+    """What the fleet sees of this worker. `redis` must decode responses to str.
+
+    The entry is JSON: {state, device, model, version, digest, images_per_second, heartbeat, pid, error};
+    heartbeat in epoch seconds, `error` says why the default model is not warm.
+    """
+
+    def __init__(self, redis: "Redis", name: str, device: str) -> None:
+        self._redis = redis
+        self._name = name
+        self._device = device
+        self._state: State = "starting"
+        self._checkpoint: Checkpoint | None = None
+        self._error: str | None = None
+        self.images_per_second: float | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="presence", daemon=True)
+
+    def start(self) -> None:
+        """Register, then keep beating. Raises RedisError."""
+        self._publish()
+        self._thread.start()
+
+    def set_state(self, state: State) -> None:
+        """Tell at once; a missed message is made good by the next heartbeat."""
+        self._state = state
+        self._try_publish()
+
+    def set_model(self, checkpoint: Checkpoint | None, error: str | None = None) -> None:
+        """The checkpoint this worker is warm for, or why there is none."""
+        self._checkpoint, self._error = checkpoint, error
+        self._try_publish()
+
+    def record_speed(self, images: int, seconds: float) -> None:
+        """Take a chunk's speed into the running average."""
+        speed = images / max(seconds, 1e-6)
+        past = self.images_per_second
+        self.images_per_second = speed if past is None else _SPEED_MEMORY * past + (1 - _SPEED_MEMORY) * speed
+
+    def stop(self) -> None:
+        """Stop beating and leave the registry."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(HEARTBEAT_S)
+        try:
+            self._redis.hdel(keys.WORKERS, self._name)
+        except RedisError:
+            logger.warning("could not leave the registry", extra={"worker": self._name})
+
+    def _beat(self) -> None:
+        while not self._stop.wait(HEARTBEAT_S):
+            self._try_publish()
+
+    def _try_publish(self) -> None:
+        try:
+            self._publish()
+        except RedisError as error:
+            logger.warning("heartbeat failed", extra={"reason": str(error)})
+
+    def _publish(self) -> None:
+        manifest = self._checkpoint.manifest if self._checkpoint else None
+        entry = {
+            "state": self._state,
+            "device": self._device,
+            "model": manifest.name if manifest else None,
+            "version": manifest.version if manifest else None,
+            "digest": manifest.digest if manifest else None,
+            "images_per_second": self.images_per_second,
+            "heartbeat": time.time(),
+            "pid": os.getpid(),
+            "error": self._error,
+        }
+        self._redis.hset(keys.WORKERS, self._name, json.dumps(entry))

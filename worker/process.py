@@ -1,0 +1,172 @@
+"""A worker process from start to end: build what it works with, warm the default model, work, leave."""
+
+import logging
+import secrets
+import signal
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import TypeVar
+
+from redis.exceptions import RedisError
+
+from model_store.builtin import import_builtin
+from model_store.errors import ModelStoreError
+from model_store.sampling import make_reproducible
+from model_store.store import Checkpoint, ModelStore
+from worker.chunks import ChunkMaker
+from worker.contract.chunk_queue import open_queue
+from worker.contract.ledger import JobLedger
+from worker.contract.messages import ModelRef
+from worker.contract.redis_clients import open_redis
+from worker.device import choose_device, device_label
+from worker.errors import WorkerError
+from worker.generator_cache import GeneratorCache, LoadedGenerator
+from worker.gpu_worker import GpuWorker
+from worker.metrics import WorkerMetrics
+from worker.presence import Presence
+from worker.results import ResultStore
+from worker.sampler import Sampler
+from worker.settings import WorkerSettings, WorkerSettingsError
+
+logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+
+class WorkerProcess:
+    """Everything a worker holds. Connects to nothing before `run`. Raises WorkerSettingsError."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self.settings = settings
+        self.device = _of_variable("MASAN_DEVICE", choose_device, settings.device)
+        self.store = _of_variable("MASAN_MODEL_STORE_URL", ModelStore, settings.model_store_url)
+        results = _of_variable("MASAN_RESULT_STORE_URL", ResultStore, settings.result_store_url)
+        redis = open_redis(settings.redis_url, decode_responses=True)
+        self.queue = open_queue(open_redis(settings.redis_url, decode_responses=False))
+        label = device_label(self.device)
+        self.metrics = WorkerMetrics(self.device)
+        self.presence = Presence(redis, settings.worker_name, label)
+        self.sampler = Sampler(
+            self.device,
+            threads=settings.threads,
+            encode_threads=settings.encode_threads,
+            timeout_s=settings.micro_batch_timeout_s,
+            metrics=self.metrics,
+        )
+        self.cache = GeneratorCache(
+            self.store,
+            self.device,
+            settings.cached_generators,
+            warm_up=self._warm_up,
+            on_change=self._show_models,
+        )
+        self.maker = ChunkMaker(
+            ledger=JobLedger(redis),
+            queue=self.queue,
+            cache=self.cache,
+            sampler=self.sampler,
+            results=results,
+            presence=self.presence,
+            metrics=self.metrics,
+            device_label=label,
+        )
+
+    def run(self, *, burst: bool = False) -> int:
+        """Work until told to stop; with `burst`, until the queue is empty. Returns the exit code."""
+        make_reproducible()
+        try:
+            self.presence.start()
+            self.warm_default_model()
+            worker = GpuWorker(self.queue, self.maker, self.presence, name=self._rq_name())
+            self.presence.set_state("idle")
+            logger.info(
+                "worker ready", extra={"worker": self.settings.worker_name, "device": str(self.device)}
+            )
+            worker.work(burst=burst, logging_level="WARNING")
+        except RedisError as error:
+            logger.error("Redis is unavailable", extra={"reason": str(error)})
+            return 1
+        finally:
+            self.presence.stop()
+            self.sampler.close()
+        if burst or worker.is_stopping:
+            logger.info("worker stopped", extra={"worker": self.settings.worker_name})
+            return 0
+        logger.error("worker ended", extra={"reason": "it lost Redis"})
+        return 1
+
+    def warm_default_model(self) -> None:
+        """Load and warm the default model, the built-in one if the store has none of its name.
+
+        A model that cannot be loaded does not keep the worker from its queue: chunks that need it fail with
+        the reason, which is what a client must see, and jobs on other models go on.
+        """
+        try:
+            self._import_builtin_if_missing()
+            checkpoint = self.store.resolve(self.settings.default_model)
+            manifest = checkpoint.manifest
+            self.cache.get(ModelRef(name=manifest.name, version=manifest.version, digest=manifest.digest))
+        except (ModelStoreError, WorkerError, OSError) as error:
+            reason = str(error)
+            logger.error(
+                "default model unavailable", extra={"model": self.settings.default_model, "reason": reason}
+            )
+            self.presence.set_model(None, error=reason)
+
+    def _import_builtin_if_missing(self) -> None:
+        name = self.settings.default_model.partition("@")[0]
+        if self.store.versions(name):
+            return
+        try:
+            import_builtin(self.store)
+        except (ModelStoreError, OSError) as error:
+            logger.warning("built-in model not imported", extra={"reason": str(error)})
+
+    def _warm_up(self, loaded: LoadedGenerator) -> None:
+        started = time.monotonic()
+        self.sampler.warm_up(loaded)
+        warmed = time.monotonic()
+        images = self.sampler.warm_up(loaded)  # the first round paid for kernels and memory
+        finished = time.monotonic()
+        self.metrics.model_load_seconds.observe(finished - started)
+        if self.presence.images_per_second is None:
+            self.presence.record_speed(images, finished - warmed)
+
+    def _show_models(self, checkpoints: list[Checkpoint]) -> None:
+        self.metrics.model_info.clear()
+        for checkpoint in checkpoints:
+            manifest = checkpoint.manifest
+            self.metrics.model_info.labels(manifest.name, manifest.version, manifest.digest[:16]).set(1)
+        self.presence.set_model(checkpoints[-1])
+
+    def _rq_name(self) -> str:
+        """RQ refuses the name of a killed worker until its entry has expired, so ours never repeat."""
+        return f"{self.settings.worker_name}.{secrets.token_hex(4)}"
+
+
+def run_worker(settings: WorkerSettings) -> int:
+    """Run a worker process; returns its exit code. Raises WorkerSettingsError."""
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, _leave)
+    process = WorkerProcess(settings)
+    try:
+        port = process.metrics.serve(settings.host, settings.metrics_port)
+    except OSError as error:
+        raise WorkerSettingsError(
+            f"MASAN_METRICS_PORT = {settings.metrics_port}: {settings.host} {error.strerror or error}"
+        ) from error
+    logger.info("metrics served", extra={"host": settings.host, "port": port})
+    return process.run()
+
+
+def _leave(_signum: int, _frame: FrameType | None) -> None:
+    """While the worker starts; once it works, GpuWorker's own handlers stand here."""
+    raise SystemExit(0)
+
+
+def _of_variable(variable: str, build: Callable[[str], _T], value: str) -> _T:
+    try:
+        return build(value)
+    except ValueError as error:
+        raise WorkerSettingsError(f"{variable}: {error}") from error
