@@ -1,4 +1,4 @@
-"""A checkpoint of fresh weights, as quick as a network of its kind can be: for what does not depend on looks."""
+"""A checkpoint of fresh weights, as quick as its kind can be: for what does not depend on looks."""
 
 import hashlib
 from datetime import UTC, datetime
