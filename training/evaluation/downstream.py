@@ -49,7 +49,7 @@ class LinearProbe:
             penalty = weight.square().sum() / (2 * _INVERSE_PENALTY * len(x))
             total = F.cross_entropy(x @ weight + bias, target) + penalty
             total.backward()  # type: ignore[no-untyped-call]
-            return float(total)
+            return float(total.detach())
 
         optimizer.step(loss)  # type: ignore[no-untyped-call]
         return cls(mean=mean, scale=scale, weight=weight.detach(), bias=bias.detach())
