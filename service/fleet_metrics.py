@@ -23,7 +23,7 @@ from worker.contract import keys
 from worker.contract.messages import JobStatus
 
 PRIORITIES = ("interactive", "batch")
-_WORKER_STATES = ("starting", "idle", "busy", "lost")
+_WORKER_STATES = ("starting", "idle", "busy", "stopping", "lost")
 _OUTCOMES = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELED, JobStatus.EXPIRED)
 _ACTIVE_STATES = (JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.CANCELING)
 

@@ -61,8 +61,8 @@ class RequestMiddleware:
             logger.exception("unhandled error", extra={"path": scope["path"]})
             if status is not None:
                 raise  # half an answer is out; only cutting it short tells the client
-            error = InternalError("An unexpected error happened; its request_id finds it in the log.")
-            await problem_response(error, scope["path"])(scope, receive, send_with_id)
+            mistake = InternalError("An unexpected error happened; its request_id finds it in the log.")
+            await problem_response(mistake, scope["path"])(scope, receive, send_with_id)
         finally:
             self._record(scope, status or 499, time.perf_counter() - started)
 

@@ -124,7 +124,7 @@ def describe_schema(schema: Mapping[str, Any]) -> str | list[str]:
     words = str(schema.get("type", "text"))
     for key, sign in _BOUNDS.items():
         if key in schema:
-            words += f" {sign} {schema[key]}"
+            words += f", {sign} {schema[key]}"
     if "pattern" in schema:
         words += f" like {schema['pattern']}"
     return words

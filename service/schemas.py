@@ -231,6 +231,7 @@ class WorkerBody(_Body):
     version: str | None
     images_per_second: float | None
     heartbeat_age_seconds: float
+    error: str | None
 
 
 class WorkersBody(_Body):

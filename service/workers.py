@@ -10,9 +10,7 @@ from redis import Redis
 from worker.contract import keys
 from worker.contract.messages import MAX_CHUNK_IMAGES
 
-WARM_STATES = frozenset({"idle", "busy"})
-"""A worker in one of these has its generator loaded and has sampled once."""
-
+_SERVING_STATES = frozenset({"idle", "busy"})
 CHUNK_SECONDS = 2.0
 MIN_CHUNK_IMAGES = 4
 _FIRST_CHUNK_IMAGES = 16
@@ -20,7 +18,7 @@ _FIRST_CHUNK_IMAGES = 16
 
 
 class WorkerStatus(BaseModel):
-    """What a worker says of itself. heartbeat: epoch seconds."""
+    """What a worker says of itself. heartbeat: epoch seconds. error: why its checkpoint is not loaded."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
 
@@ -33,10 +31,12 @@ class WorkerStatus(BaseModel):
     images_per_second: float | None = None
     heartbeat: float
     pid: int | None = None
+    error: str | None = None
 
     @property
     def is_warm(self) -> bool:
-        return self.state in WARM_STATES
+        """Whether it can sample at once."""
+        return self.state in _SERVING_STATES and self.digest is not None
 
 
 def known_workers(redis: "Redis") -> list[WorkerStatus]:
@@ -52,8 +52,12 @@ def known_workers(redis: "Redis") -> list[WorkerStatus]:
 
 
 def live_workers(redis: "Redis", now: float) -> list[WorkerStatus]:
-    """Workers whose heartbeat is fresh."""
-    return [worker for worker in known_workers(redis) if now - worker.heartbeat < keys.WORKER_TIMEOUT_S]
+    """Workers whose heartbeat is fresh and that do not leave."""
+    return [
+        worker
+        for worker in known_workers(redis)
+        if now - worker.heartbeat < keys.WORKER_TIMEOUT_S and worker.state != "stopping"
+    ]
 
 
 def chunk_images(workers: Iterable[WorkerStatus]) -> int:

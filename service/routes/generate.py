@@ -59,7 +59,7 @@ def generate(
 ) -> JobBody:
     """Accept a job that makes `n` images of `class`; it goes on whether or not anybody waits for it."""
     if n > MAX_N:
-        field = FieldError("n", f"must be at most {MAX_N}, not {n}", f"integer >= 1 <= {MAX_N}")
+        field = FieldError("n", f"must be at most {MAX_N}, not {n}", f"integer, >= 1, <= {MAX_N}")
         raise TooManyImagesError(f"n is {n}; one job makes at most {MAX_N} images.", errors=[field])
     request = GenerationRequest(
         checkpoint=services.models.resolve(model),

@@ -71,6 +71,7 @@ def list_workers(services: ServicesDep) -> WorkersBody:
                 version=worker.version,
                 images_per_second=worker.images_per_second,
                 heartbeat_age_seconds=round(max(0.0, now - worker.heartbeat), 3),
+                error=worker.error,
             )
             for worker in known_workers(services.redis)
         ]
@@ -104,7 +105,8 @@ def _check_workers(services: Services) -> str | None:
     if any(worker.is_warm for worker in workers):
         return None
     if workers:
-        return "no worker is warm yet"
+        reasons = sorted({worker.error for worker in workers if worker.error})
+        return "; ".join(["no worker is warm", *reasons])
     return "no worker has reported in the last seconds; start one with `masan work`"
 
 

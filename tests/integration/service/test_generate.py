@@ -1,0 +1,178 @@
+"""POST /generate: what is accepted, and how each refusal names what is wrong."""
+
+import pytest
+from rq.registry import StartedJobRegistry
+
+from service.job_queue import JobQueue
+from service.parameters import MAX_N
+from service.settings import ServiceSettings
+from tests.integration.service.harness import CLASSES, Clock, Service, publish, running
+from worker.contract import keys
+from worker.contract.chunk_queue import open_queue
+from worker.contract.redis_clients import open_redis
+
+pytestmark = pytest.mark.integration
+
+
+def test_accepted_job_tells_where_to_go_on(service: Service) -> None:
+    response = service.client.post("/generate?class=pro_b&n=500")
+
+    body = response.json()
+    assert response.status_code == 202
+    assert response.headers["location"] == f"/jobs/{body['id']}" == body["links"]["self"]
+    assert int(response.headers["retry-after"]) > 0
+    assert 'rel="monitor"' in response.headers["link"]
+    assert (body["status"], body["class"], body["n"], body["truncation"]) == ("queued", "pro_b", 500, 1.0)
+    assert body["model"]["digest"] == f"sha256:{service.checkpoint.digest}"
+    assert body["progress"]["queue_position"] == 1
+    assert body["links"]["result"] is None
+
+
+def test_seed_is_echoed_as_text_and_kept_exactly(service: Service) -> None:
+    seed = 2**64 - 1
+
+    body = service.submit(seed=seed)
+
+    assert body["seed"] == str(seed)
+    assert service.spec(str(body["id"])).seed == seed
+
+
+def test_absent_seed_is_drawn_anew(service: Service) -> None:
+    assert service.submit()["seed"] != service.submit()["seed"]
+
+
+def test_only_a_window_of_chunks_is_enqueued(service: Service) -> None:
+    job_id = str(service.submit(n=500)["id"])
+
+    spec = service.spec(job_id)
+    waiting = open_queue(open_redis(service.settings.redis_url, decode_responses=False)).get_job_ids()
+
+    assert spec.chunk_images == 16  # two seconds at 8 images/s
+    assert waiting == [keys.chunk_job_id(job_id, index) for index in range(spec.window)]
+
+
+def test_small_job_goes_ahead_of_a_large_one(service: Service) -> None:
+    service.submit(n=500)
+
+    small = service.submit(n=20)
+
+    assert small["progress"]["queue_position"] == 1  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "name", "code"),
+    [
+        ({"n": "0"}, "n", "invalid_parameter"),
+        ({"n": "-3"}, "n", "invalid_parameter"),
+        ({"n": "5.0"}, "n", "invalid_parameter"),
+        ({"n": "1_0"}, "n", "invalid_parameter"),
+        ({"n": ""}, "n", "invalid_parameter"),
+        ({"n": "9" * 5000}, "n", "invalid_parameter"),
+        ({"n": str(MAX_N + 1)}, "n", "n_too_large"),
+        ({"n": "1000000000"}, "n", "n_too_large"),
+        ({"class": "pro"}, "class", "unknown_class"),
+        ({"class": ""}, "class", "unknown_class"),
+        ({"class": "x" * 9000}, "class", "unknown_class"),
+        ({"seed": str(2**64)}, "seed", "invalid_parameter"),
+        ({"seed": "-1"}, "seed", "invalid_parameter"),
+        ({"seed": "0x10"}, "seed", "invalid_parameter"),
+        ({"truncation": "0"}, "truncation", "invalid_parameter"),
+        ({"truncation": "1.0001"}, "truncation", "invalid_parameter"),
+        ({"truncation": "nan"}, "truncation", "invalid_parameter"),
+        ({"truncation": "inf"}, "truncation", "invalid_parameter"),
+        ({"truncation": "0.00001"}, "truncation", "invalid_parameter"),
+        ({"truncation": "0.12345"}, "truncation", "invalid_parameter"),
+        ({"format": "rar"}, "format", "invalid_parameter"),
+        ({"model": "../etc"}, "model", "invalid_parameter"),
+        ({"colour": "red"}, "colour", "invalid_parameter"),
+    ],
+)
+def test_wrong_value_is_refused_by_name(
+    service: Service, parameters: dict[str, str], name: str, code: str
+) -> None:
+    response = service.client.post("/generate", params={"class": "pro_b", "n": "5"} | parameters)
+
+    problem = response.json()
+    assert response.status_code == 422
+    assert response.headers["content-type"] == "application/problem+json"
+    assert problem["code"] == code
+    assert [error["name"] for error in problem["errors"]] == [name]
+    assert problem["errors"][0]["allowed"]
+    assert len(response.content) < 4000
+
+
+def test_unknown_class_lists_those_there_are(service: Service) -> None:
+    problem = service.client.post("/generate?class=pro&n=5").json()
+
+    assert problem["errors"][0]["allowed"] == list(CLASSES)
+    assert all(slug in problem["detail"] for slug in CLASSES)
+
+
+def test_missing_parameters_are_all_named(service: Service) -> None:
+    problem = service.client.post("/generate").json()
+
+    assert sorted(error["name"] for error in problem["errors"]) == ["class", "n"]
+
+
+def test_repeated_parameter_is_refused(service: Service) -> None:
+    response = service.client.post("/generate?class=pro_b&n=5&n=6")
+
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["name"] == "n"
+
+
+def test_refused_request_leaves_no_job(service: Service) -> None:
+    service.client.post("/generate?class=pro&n=5")
+
+    assert service.client.get("/jobs").json()["jobs"] == []
+
+
+@pytest.mark.parametrize("reference", ["other", "tiny@2", "tiny@staging"])
+def test_absent_checkpoint_is_not_found(service: Service, reference: str) -> None:
+    response = service.client.post("/generate", params={"class": "pro_b", "n": 5, "model": reference})
+
+    assert response.status_code == 404
+    assert response.json()["errors"][0]["name"] == "model"
+
+
+def test_without_a_worker_says_what_to_do(service: Service) -> None:
+    service.redis.delete(keys.WORKERS)
+
+    response = service.client.post("/generate?class=pro_b&n=5")
+
+    assert (response.status_code, response.json()["code"]) == (503, "no_worker")
+    assert "masan work" in response.json()["detail"]
+    assert int(response.headers["retry-after"]) > 0
+
+
+@pytest.mark.parametrize("changes", [{"heartbeat": 1.0}, {"state": "stopping"}])
+def test_dead_or_leaving_worker_does_not_count(service: Service, changes: dict[str, object]) -> None:
+    service.register_worker(**changes)  # type: ignore[arg-type]
+
+    assert service.client.post("/generate?class=pro_b&n=5").json()["code"] == "no_worker"
+
+
+def test_full_queue_tells_when_to_come_back(settings: ServiceSettings) -> None:
+    small = settings.model_copy(update={"max_queue_images": 100})
+    with running(small, Clock(), publish(settings.model_store_url)) as service:
+        service.register_worker(speed=10.0)
+        service.submit(n=90)
+
+        response = service.client.post("/generate?class=pro_b&n=60")
+
+    assert (response.status_code, response.json()["code"]) == (503, "queue_full")
+    assert response.headers["retry-after"] == "5"  # 50 images too many at 10 a second
+
+
+def test_chunks_are_json_and_retried(service: Service) -> None:
+    job_id = str(service.submit(n=4)["id"])
+
+    queue = open_queue(open_redis(service.settings.redis_url, decode_responses=False))
+    chunk = queue.fetch_job(keys.chunk_job_id(job_id, 0))
+
+    assert chunk is not None
+    assert chunk.func_name == keys.CHUNK_PATH
+    assert chunk.args[0]["job_id"] == job_id
+    assert chunk.retries_left
+    assert StartedJobRegistry(queue=queue).get_job_ids(cleanup=False) == []
+    assert JobQueue(queue.connection).position(chunk.id) == 1
