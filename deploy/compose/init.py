@@ -7,9 +7,11 @@ printed once, when it is made; the file keeps its sha256 alone.
 import hashlib
 import os
 import secrets
+import sys
 from pathlib import Path
 
 from model_store.builtin import import_builtin
+from model_store.errors import ModelStoreError
 from model_store.store import ModelStore
 from service.auth import ApiKey, Scope
 
@@ -45,4 +47,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ModelStoreError, OSError) as error:
+        sys.exit(f"init: {error}")
