@@ -1,6 +1,6 @@
 """Building blocks of the CellGAN family of generators. All convolutions are plain: spectral norm is training's."""
 
-from typing import Final
+from typing import Final, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -52,10 +52,36 @@ class UpBlock(nn.Module):
         super().__init__()
         self.norm = AdaIN(in_channels)
         self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+        self.transposed = False
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         x = lrelu(self.norm(x, condition))
+        if self.transposed:
+            return F.conv_transpose2d(x, upsampling_kernel(self.conv.weight), stride=2, padding=1)
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))  # [N, Cout, 2H, 2W]
+
+
+def upsampling_kernel(weight: Tensor) -> Tensor:
+    """Kernel of the 4x4, stride-2, padding-1 transposed convolution that equals nearest x2 then `weight`.
+
+    weight: [Cout, Cin, 3, 3] -> [Cin, Cout, 4, 4]. Taps (a, b, c) become (c, b + c, a + b, a) on each axis:
+    every output pixel sees two by two source pixels, so the nine products of the 3x3 collapse to four.
+    """
+    for dim in (2, 3):
+        a, b, c = weight.unbind(dim)
+        weight = torch.stack([c, b + c, a + b, a], dim=dim)
+    return weight.transpose(0, 1)
+
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+def use_transposed_convolutions(generator: ModuleT) -> ModuleT:
+    """Let every UpBlock run as one transposed convolution: the same map with 4/9 of the multiplications."""
+    for module in generator.modules():
+        if isinstance(module, UpBlock):
+            module.transposed = True
+    return generator
 
 
 class SkipGlobalContext(nn.Module):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model_store.generators.layers import CONDITION_DIM, ClassMapping, EMAttention, SkipGlobalContext, UpBlock
@@ -26,6 +27,8 @@ class MasanConfig:
     attention_resolutions: where attention may stand; None means everywhere the sites say.
     attention_min_width: fewest channels a group may have; the number of groups falls to keep it.
     adain_input: `class` as published; `class+z` feeds the latent to the normalisation too.
+    rgb_skip: the image is the sum of an upsampled half-size image and a correction, before tanh; a network
+        grown from a trained half-size one starts with a correction of zero.
     Raises ValueError naming the field for a value that cannot be built.
     """
 
@@ -38,6 +41,7 @@ class MasanConfig:
     attention_min_width: int = 1
     attention_resolutions: tuple[int, ...] | None = None
     adain_input: Literal["class", "class+z"] = "class"
+    rgb_skip: bool = False
 
     def __post_init__(self) -> None:
         if self.resolution not in RESOLUTIONS:
@@ -77,6 +81,8 @@ class MasanGenerator(nn.Module):
         for resolution in self._block_resolutions():
             self._add_block(resolution)
         self.to_rgb = nn.Conv2d(config.channels(config.resolution), 3, 3, padding=1, bias=False)
+        if config.rgb_skip:
+            self.to_rgb_half = nn.Conv2d(config.channels(config.resolution // 2), 3, 3, padding=1, bias=False)
 
     def forward(self, z: Tensor, label: Tensor) -> Tensor:
         condition = self.condition(z, label)
@@ -85,7 +91,11 @@ class MasanGenerator(nn.Module):
         for resolution in self._block_resolutions():
             x = self._block(resolution, x, condition, maps)  # [N, C, R, R]
             maps[resolution] = x
-        return torch.tanh(self.to_rgb(x))
+        rgb = self.to_rgb(x)
+        if self.config.rgb_skip:
+            half = self.to_rgb_half(maps[self.resolution // 2])
+            rgb = rgb + F.interpolate(half, scale_factor=2.0, mode="bilinear", align_corners=False)
+        return torch.tanh(rgb)
 
     def condition(self, z: Tensor, label: Tensor) -> Tensor:
         """What AdaIN sees: [N, 128]."""

@@ -1,0 +1,186 @@
+"""Everything a run can be told, in frozen dataclasses; a preset gives a whole one, `--set` changes a field."""
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self, get_type_hints
+
+from training.data import LabelMode
+from training.errors import ConfigInvalidError
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """hold_out_block: the series block never trained on (0..4), or -1 to train on all images."""
+
+    label_mode: LabelMode = "mask"
+    deduplicate: bool = True
+    hold_out_block: int = 4
+    flips: bool = True
+    rot90: bool = True
+    class_balanced: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorOptions:
+    """Arguments of the generator but for classes and resolution, and how its weights start.
+
+    rgb_skip: the image is the sum of an upsampled half-size image and a correction, which lets a grown
+    generator start from the trained smaller one.
+    """
+
+    base_channels: int = 32
+    latent_dim: int = 128
+    attention_sites: Literal["none", "fusion", "skip", "all"] = "fusion"
+    attention_groups: int = 8
+    attention_min_width: int = 1
+    attention_resolutions: tuple[int, ...] | None = None
+    adain_input: Literal["class", "class+z"] = "class"
+    rgb_skip: bool = False
+    init_gain: float = 0.02
+    unnormalized: tuple[str, ...] = ("attention",)
+    """Submodules (by prefix) without spectral norm."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiscriminatorOptions:
+    """kind: `pixel` is the paper's, `projected` stands on frozen features, `combined` is both.
+
+    pixel_weight: the pixel discriminator's share in the generator's loss when combined.
+    """
+
+    kind: Literal["pixel", "projected", "combined"] = "pixel"
+    base_channels: int = 32
+    san_head: Literal["per_class", "plain"] = "per_class"
+    feature_channels: tuple[int, ...] = (64, 128, 256, 512)
+    head_channels: tuple[int, ...] = (64, 64, 128, 256, 512)
+    """Widths of a projected head's maps at sides 128, 64, 32, 16, 8."""
+    pixel_weight: float = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """DiffAugment, applied to everything a discriminator sees."""
+
+    policy: str = "color"
+    color_probability: float = 1.0
+    cutout_ratio: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """r1_gamma is weighted by half; r1_every > 1 applies it lazily, scaled up accordingly."""
+
+    san_lambda: float = 1.0
+    r1_gamma: float = 0.02
+    r1_every: int = 16
+    reconstruction_weight: float = 1.0
+    mean_color_weight: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """Adam for both networks. ema_kimg: half-life of the weight average in thousands of images."""
+
+    generator_lr: float = 2e-4
+    discriminator_lr: float = 2e-4
+    beta1: float = 0.0
+    beta2: float = 0.99
+    batch: int = 64
+    ema_kimg: float = 20.0
+    ema_rampup: float = 0.05
+    warmup_kimg: float = 0.0
+    """Images for which a fresh discriminator learns alone, after growing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """precision: `bf16` runs convolutions in bfloat16, losses and normalisations of weights in float32."""
+
+    total_kimg: float = 12_800.0
+    resolution: int = 256
+    seed: int = 2077
+    precision: Literal["fp32", "bf16"] = "fp32"
+    snapshot_kimg: float = 4.0
+    score_images: int = 64
+    """Images per class drawn at each snapshot to score the run; 0 scores nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A whole run. Raises ConfigInvalidError for values that cannot work."""
+
+    recipe: str
+    data: DataConfig = field(default_factory=DataConfig)
+    generator: GeneratorOptions = field(default_factory=GeneratorOptions)
+    discriminator: DiscriminatorOptions = field(default_factory=DiscriminatorOptions)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    losses: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        if not -1 <= self.data.hold_out_block <= 4:
+            raise ConfigInvalidError(f"data.hold_out_block {self.data.hold_out_block} is not -1..4")
+        if self.optimizer.batch < 1:
+            raise ConfigInvalidError(f"optimizer.batch {self.optimizer.batch} is not at least 1")
+        if len(self.discriminator.feature_channels) != 4:
+            raise ConfigInvalidError("discriminator.feature_channels needs 4 widths")
+        if len(self.discriminator.head_channels) != 5:
+            raise ConfigInvalidError("discriminator.head_channels needs 5 widths")
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Inverse of `to_dict`, through JSON or TOML. Raises ConfigInvalidError naming an unknown key."""
+        return _build(cls, values, "")
+
+    def with_settings(self, settings: list[str]) -> Self:
+        """A copy changed by `part.field=value` strings, values as in TOML (bare words are strings)."""
+        values = self.to_dict()
+        for setting in settings:
+            key, separator, text = setting.partition("=")
+            part, _, name = key.strip().partition(".")
+            if not separator or part not in values or not isinstance(values[part], dict):
+                raise ConfigInvalidError(f"--set {setting!r}: write part.field=value, part one of {_parts(values)}")
+            if name not in values[part]:
+                raise ConfigInvalidError(f"--set {key.strip()}: unknown; {part} has {', '.join(values[part])}")
+            values[part][name] = _parse(text.strip())
+        return self.from_dict(values)
+
+
+def _parts(values: dict[str, Any]) -> str:
+    return ", ".join(name for name, value in values.items() if isinstance(value, dict))
+
+
+def _parse(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return {"none": None, "true": True, "false": False}.get(text.lower(), text)
+
+
+def _build(cls: Any, values: dict[str, Any], path: str) -> Any:
+    hints = get_type_hints(cls)
+    unknown = set(values) - set(hints)
+    if unknown:
+        raise ConfigInvalidError(f"{path}{min(unknown)} is unknown; there is {', '.join(hints)}")
+    arguments: dict[str, Any] = {}
+    for name, value in values.items():
+        if dataclasses.is_dataclass(hints[name]):
+            arguments[name] = _build(hints[name], value, f"{path}{name}.")
+        else:
+            arguments[name] = _checked(f"{path}{name}", hints[name], value)
+    return cls(**arguments)
+
+
+def _checked(name: str, hint: Any, value: Any) -> Any:
+    """`value` as the annotated type, or ConfigInvalidError; pydantic knows the rules."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(hint).validate_python(value)
+    except ValidationError as error:
+        raise ConfigInvalidError(f"{name} {value!r}: {error.errors()[0]['msg']}") from None

@@ -1,0 +1,38 @@
+"""Errors of the training package.
+
+TrainingError
+├── ConfigInvalidError      a setting that does not exist or has a value that cannot work
+├── DatasetInvalidError     a folder that cannot be trained on
+├── RunInvalidError         a run folder that cannot be resumed or published
+└── TrainingDivergedError   a loss or a weight that is no longer finite
+"""
+
+
+class TrainingError(Exception):
+    """Root of everything the training package raises."""
+
+
+class ConfigInvalidError(TrainingError):
+    """A setting is unknown or cannot work; the message names it, its value and what is allowed."""
+
+
+class DatasetInvalidError(TrainingError):
+    """The dataset at `root` cannot be used."""
+
+    def __init__(self, root: object, reason: str) -> None:
+        self.root = str(root)
+        self.reason = reason
+        super().__init__(f"dataset {root}: {reason}")
+
+
+class RunInvalidError(TrainingError):
+    """The run folder cannot be resumed, grown or published."""
+
+
+class TrainingDivergedError(TrainingError):
+    """A loss is not finite any more; the last good state is kept."""
+
+    def __init__(self, images_seen: int, losses: dict[str, float]) -> None:
+        self.images_seen = images_seen
+        self.losses = losses
+        super().__init__(f"not finite after {images_seen} images: {losses}")

@@ -1,0 +1,242 @@
+"""The training loop: alternate discriminator and generator on one batch, average the weights, remember it all."""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from model_store.generators.layers import use_transposed_convolutions
+from model_store.generators.registry import build_generator
+from training import losses
+from training.adversaries import Adversary, ProjectedAdversary
+from training.batches import Batches
+from training.config import TrainConfig
+from training.data import Dataset
+from training.errors import RunInvalidError, TrainingDivergedError
+from training.spectral_norm import SpectralNorm, initialize, spectral_weights
+
+EXPORT_POWER_ITERATIONS: Final = 50
+"""Power iterations before folding the averaged weights; their singular vectors lag behind the live ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """What one logging interval measured."""
+
+    images_seen: int
+    images_per_second: float
+    losses: dict[str, float]
+
+
+class Trainer:
+    """Networks, optimisers and random state of one run; `run_until` trains.
+
+    Names follow the field: G and D are trained, G_ema is the averaged generator that is published.
+    """
+
+    def __init__(self, config: TrainConfig, dataset: Dataset, device: str = "cpu") -> None:
+        torch.manual_seed(config.run.seed)
+        self.config = config
+        self.device = torch.device(device)
+        self.classes = dataset.classes
+        self.random = torch.Generator(self.device).manual_seed(config.run.seed)
+        self.batches = Batches(dataset, config, self.device, self.random)
+        self.target_colors = self.batches.mean_colors()
+
+        self.G = build_generator("masan", generator_config(config, len(dataset.classes))).to(self.device)
+        use_transposed_convolutions(self.G)
+        names = spectral_weights(self.G, exclude=config.generator.unnormalized)
+        initialize(self.G, config.generator.init_gain, exclude=("attention",))
+        self.normalize_G = SpectralNorm(self.G, names).to(self.device)
+        self.G_ema = {name: parameter.detach().clone() for name, parameter in self.G.named_parameters()}
+        self.adversaries: list[Adversary] = make_adversaries(config, len(dataset.classes), self)
+        self.optimizer_G = _adam(self.G, config.optimizer.generator_lr, config)
+        self.optimizer_D = _adam(self._discriminators(), config.optimizer.discriminator_lr, config)
+        self.images_seen = 0
+        self.seconds_trained = 0.0
+        self.warmup_left = int(config.optimizer.warmup_kimg * 1000)
+
+    def step(self) -> dict[str, Tensor]:
+        """One step of D and one of G on the same batch. Returns the terms, still on the device."""
+        config = self.config
+        real, invented, label = self.batches.draw()
+        z = torch.randn(
+            len(label), config.generator.latent_dim, generator=self.random, device=self.device
+        )  # [N, Z]
+        weights = self.normalize_G(dict(self.G.named_parameters()))
+        with self.autocast():
+            fake = functional_call(self.G, weights, (z, label))
+        fake = fake.float()  # [N, 3, H, W]
+        seen = ~invented  # invented pixels are hidden from D in the real image and in its generated partner
+        for adversary in self.adversaries:
+            adversary.observe(real * seen, fake * seen, label)
+
+        terms: dict[str, Tensor] = {}
+        loss_D = torch.zeros((), device=self.device)
+        for adversary in self.adversaries:
+            loss, logged = adversary.discriminator_loss()
+            loss_D = loss_D + loss
+            terms |= logged
+        self.optimizer_D.zero_grad(set_to_none=True)
+        loss_D.backward()
+        self.optimizer_D.step()
+        for adversary in self.adversaries:
+            adversary.after_step()
+        terms["loss_D"] = loss_D.detach()
+
+        if self.warmup_left > 0:  # a fresh discriminator on a trained generator learns alone first
+            self.warmup_left -= len(label)
+            return terms
+        loss_G = torch.stack([a.weight * a.generator_loss() for a in self.adversaries]).sum()
+        color = losses.mean_color(fake, label, self.target_colors)
+        terms |= {"loss_G": loss_G.detach(), "color": color.detach()}
+        self.optimizer_G.zero_grad(set_to_none=True)
+        (loss_G + config.losses.mean_color_weight * color).backward()
+        self.optimizer_G.step()
+        self.images_seen += len(label)
+        self._average_weights(len(label))
+        return terms
+
+    def run_until(
+        self, images: int, *, stop: Callable[[], bool], on_tick: Callable[[Tick], None], tick_images: int = 512
+    ) -> None:
+        """Train until `images` were seen or `stop()` says so. Raises TrainingDivergedError."""
+        while self.images_seen < images and not stop():
+            started, seen_before, steps = time.perf_counter(), self.images_seen, 0
+            sums: dict[str, Tensor] = {}
+            while steps * self.config.optimizer.batch < tick_images and not stop():
+                for name, value in self.step().items():
+                    sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value
+                steps += 1
+            if not steps:
+                return
+            means = {name: float(total) / steps for name, total in sums.items()}
+            seconds = time.perf_counter() - started
+            self.seconds_trained += seconds
+            if not all(math.isfinite(value) for value in means.values()):
+                raise TrainingDivergedError(self.images_seen, means)
+            del seen_before
+            on_tick(Tick(self.images_seen, steps * self.config.optimizer.batch / seconds, means))
+
+    def export_generator(self) -> nn.Module:
+        """G_ema with spectral norm folded in: a plain generator in eval mode, float32, on the CPU."""
+        normalize = copy.deepcopy(self.normalize_G)
+        with torch.no_grad():
+            folded = normalize(self.G_ema, iterations=EXPORT_POWER_ITERATIONS)
+        plain = build_generator("masan", generator_config(self.config, len(self.classes)))
+        plain.load_state_dict({name: value.detach().cpu() for name, value in folded.items()})
+        return use_transposed_convolutions(plain.eval().requires_grad_(False))
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """bfloat16 for convolutions and products where the run says so."""
+        if self.config.run.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a resumed run needs to continue as if it had not stopped; tensors and numbers only."""
+        return {
+            "config": self.config.to_dict(),
+            "classes": list(self.classes),
+            "images_seen": self.images_seen,
+            "seconds_trained": self.seconds_trained,
+            "warmup_left": self.warmup_left,
+            "G": self.G.state_dict(),
+            "G_ema": self.G_ema,
+            "normalize_G": self.normalize_G.state_dict(),
+            "D": self._discriminators().state_dict(),
+            "optimizer_G": self.optimizer_G.state_dict(),
+            "optimizer_D": self.optimizer_D.state_dict(),
+            "random": self.random.get_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Raises RunInvalidError if the state is of other classes."""
+        if list(state["classes"]) != list(self.classes):
+            raise RunInvalidError(f"the run was trained on {state['classes']}, the data has {list(self.classes)}")
+        self.G.load_state_dict(state["G"])
+        for name, value in state["G_ema"].items():
+            self.G_ema[name].copy_(value)
+        self.normalize_G.load_state_dict(state["normalize_G"])
+        self._discriminators().load_state_dict(state["D"])
+        self.optimizer_G.load_state_dict(state["optimizer_G"])
+        self.optimizer_D.load_state_dict(state["optimizer_D"])
+        self.random.set_state(state["random"].cpu())
+        self.images_seen = state["images_seen"]
+        self.seconds_trained = state["seconds_trained"]
+        self.warmup_left = state["warmup_left"]
+
+    def grow_from(self, state: Mapping[str, Any]) -> None:
+        """Start from a run at half the resolution: its averaged weights, and a correction of zero on top.
+
+        Raises RunInvalidError if the networks do not fit.
+        """
+        smaller = dict(state["G_ema"])
+        own = dict(self.G.named_parameters())
+        if "to_rgb_half.weight" not in own:
+            raise RunInvalidError("growing needs generator.rgb_skip=true")
+        smaller["to_rgb_half.weight"] = smaller.pop("to_rgb.weight")
+        unfit = [name for name, value in smaller.items() if name not in own or own[name].shape != value.shape]
+        if unfit:
+            raise RunInvalidError(f"{unfit[0]} of the smaller generator does not fit this one")
+        with torch.no_grad():
+            for name, value in smaller.items():
+                own[name].copy_(value)
+            own["to_rgb.weight"].zero_()
+            self.normalize_G(own, iterations=EXPORT_POWER_ITERATIONS)
+            for name, parameter in own.items():
+                self.G_ema[name].copy_(parameter)
+        self.images_seen = state["images_seen"]
+        self.seconds_trained = state["seconds_trained"]
+
+    def _discriminators(self) -> nn.ModuleList:
+        return nn.ModuleList(adversary.module for adversary in self.adversaries)
+
+    @torch.no_grad()
+    def _average_weights(self, batch: int) -> None:
+        optimizer = self.config.optimizer
+        half_life = min(optimizer.ema_kimg * 1000, self.images_seen * optimizer.ema_rampup)
+        decay = 0.5 ** (batch / max(half_life, 1e-8))
+        names = list(self.G_ema)
+        live = dict(self.G.named_parameters())
+        torch._foreach_lerp_([self.G_ema[n] for n in names], [live[n].detach() for n in names], 1 - decay)
+
+
+def make_adversaries(config: TrainConfig, class_count: int, trainer: Trainer) -> list[Adversary]:
+    """The discriminators the run asks for."""
+    adversaries: list[Adversary] = []
+    if config.discriminator.kind in ("projected", "combined"):
+        adversaries.append(ProjectedAdversary(config, class_count, trainer.autocast, trainer.random))
+    for adversary in adversaries:
+        adversary.module.to(trainer.device)
+    return adversaries
+
+
+def generator_config(config: TrainConfig, class_count: int) -> dict[str, Any]:
+    """Arguments of the generator's architecture, as they stand in a manifest."""
+    options = config.generator
+    return {
+        "class_count": class_count,
+        "resolution": config.run.resolution,
+        "latent_dim": options.latent_dim,
+        "base_channels": options.base_channels,
+        "attention_sites": options.attention_sites,
+        "attention_groups": options.attention_groups,
+        "attention_min_width": options.attention_min_width,
+        "attention_resolutions": options.attention_resolutions,
+        "adain_input": options.adain_input,
+        "rgb_skip": options.rgb_skip,
+    }
+
+
+def _adam(module: nn.Module, lr: float, config: TrainConfig) -> torch.optim.Adam:
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    betas = (config.optimizer.beta1, config.optimizer.beta2)
+    return torch.optim.Adam(parameters, lr=lr, betas=betas, fused=True)
