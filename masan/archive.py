@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import shutil
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,8 +13,6 @@ from masan.errors import ArchiveCorruptedError, OutputFolderError
 
 MANIFEST = "manifest.jsonl"
 CONTACT_SHEET = "contact_sheet.png"
-DOWNLOAD_PREFIX = ".download-"
-"""Folder inside the output folder that a download is written to; one left behind is removed."""
 _IMAGE_PATH = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}/\d{1,10}\.[a-z0-9]{2,5}")
 
 
@@ -96,7 +93,7 @@ def check_folder(folder: Path, *, replace: bool) -> SavedJob | None:
         )
     ours = {MANIFEST, CONTACT_SHEET, *(row["file"] for row in saved.rows)} if saved else set()
     present = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
-    others = sorted(name for name in set(present) - ours if not name.startswith(DOWNLOAD_PREFIX))
+    others = sorted(set(present) - ours)
     if others:
         some = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
         raise OutputFolderError(
@@ -110,8 +107,6 @@ def prepare_folder(folder: Path, *, replace: bool) -> None:
     saved = check_folder(folder, replace=replace)
     if saved is not None:
         _remove(saved)
-    for unfinished in folder.glob(f"{DOWNLOAD_PREFIX}*"):
-        shutil.rmtree(unfinished, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
 
 

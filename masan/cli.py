@@ -312,7 +312,8 @@ def _require(module: str, what: str, *, extra: str) -> None:
 def _console() -> "Console":
     from rich.console import Console
 
-    return Console()
+    # A pipe or a log has no width of its own; tables would be squeezed into 80 columns.
+    return Console(width=None if sys.stdout.isatty() else 140)
 
 
 def _status(console: "Console") -> Callable[[str], None]:

@@ -113,15 +113,13 @@ class ValkeyMissingError(StackError):
 
 
 def _spell_problem(status: int, problem: dict[str, Any]) -> str:
-    """One line of a problem: its detail, then every named field with what is allowed."""
-    text = str(problem.get("detail") or problem.get("title") or f"HTTP {status}")
-    for error in problem.get("errors") or ():
-        reason = f"{error.get('name')}: {error.get('reason')}"
-        if reason not in text:
-            text += f"; {reason}"
-        allowed = error.get("allowed")
-        if allowed:
-            spelled = ", ".join(map(str, allowed)) if isinstance(allowed, list) else str(allowed)
-            if spelled not in text:
-                text += f" (allowed: {spelled})"
+    """One line of a problem: its detail, and of each named field what is allowed if that is not said yet."""
+    errors = problem.get("errors") or ()
+    reasons = "; ".join(f"{error.get('name')}: {error.get('reason')}" for error in errors)
+    text = str(problem.get("detail") or reasons or problem.get("title") or f"HTTP {status}").rstrip(".")
+    for error in errors:
+        allowed = error.get("allowed") or ()
+        values = [str(value) for value in (allowed if isinstance(allowed, list) else [allowed])]
+        if not all(value in text for value in values):
+            text += f" ({error.get('name')} may be: {', '.join(values)})"
     return text

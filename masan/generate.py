@@ -19,7 +19,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from masan.archive import CONTACT_SHEET, DOWNLOAD_PREFIX, SavedJob, prepare_folder, unpack
+from masan.archive import CONTACT_SHEET, MANIFEST, SavedJob, check_folder, prepare_folder, unpack
 from masan.client import Client, Job
 from masan.contact_sheet import make_contact_sheet
 from masan.errors import ApiError
@@ -67,20 +67,25 @@ def generate_to_folder(client: Client, request: GenerateRequest, console: Consol
 
     Raises OutputFolderError before anything is asked for if the folder holds something else.
     """
-    prepare_folder(request.output, replace=request.replace)
+    check_folder(request.output, replace=request.replace)
     timing = _Timing(started=time.monotonic())
     job = client.generate(
         request.class_slug, request.n, seed=request.seed, truncation=request.truncation, model=request.model
     )
-    console.print(f"Job {job.id}: {job.n} {request.class_slug} images of {job.model}, seed {job.seed}")
+    console.print(
+        f"Job {job.id}: {job.n} {request.class_slug} images of {job.model}, seed {job.seed}", soft_wrap=True
+    )
     job = _follow(client, job, timing, console)
-    saved = _save(client, job, request.output, console)
+    saved = _save(client, job, request, console)
     sheet = request.output / CONTACT_SHEET
     make_contact_sheet(saved.images, _title(saved), sheet)
     console.print(timing.describe(job.n), style="bold")
-    console.print(
-        f"Images: {saved.images[0].parent}  manifest: {request.output / 'manifest.jsonl'}  look: {sheet}"
-    )
+    for what, path in (
+        ("images", saved.images[0].parent),
+        ("manifest", request.output / MANIFEST),
+        ("picture", sheet),
+    ):
+        console.print(f"  {what:<9} {path}", soft_wrap=True, highlight=False)
     return saved
 
 
@@ -149,15 +154,16 @@ def _follow(client: Client, job: Job, timing: _Timing, console: Console) -> Job:
         return client.wait(job, show)
 
 
-def _save(client: Client, job: Job, folder: Path, console: Console) -> SavedJob:
-    """Through a temporary file: a broken download leaves no half-filled folder."""
-    with (
-        tempfile.TemporaryDirectory(prefix=DOWNLOAD_PREFIX, dir=folder) as aside,
-        _progress(console) as progress,
-    ):
+def _save(client: Client, job: Job, request: GenerateRequest, console: Console) -> SavedJob:
+    """Fetch and check the archive beside the folder first: an earlier job's images go when ours are here."""
+    folder = request.output.resolve()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = tempfile.TemporaryDirectory(prefix=f".{folder.name}-download-", dir=folder.parent)
+    with aside as download, _progress(console) as progress:
         task = progress.add_task("Saving    ", total=job.n)
-        archive = client.download(job, Path(aside) / "result.zip")
-        return unpack(archive, folder, on_image=lambda: progress.advance(task))
+        archive = client.download(job, Path(download) / "result.zip")
+        prepare_folder(request.output, replace=request.replace)
+        return unpack(archive, request.output, on_image=lambda: progress.advance(task))
 
 
 def _title(saved: SavedJob) -> str:

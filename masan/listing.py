@@ -43,7 +43,7 @@ def print_cards(cards: Iterator[dict[str, Any]], console: Console) -> None:
     """One row a checkpoint."""
     table = Table()
     for heading in ("checkpoint", "aliases", "architecture", "size", "classes", "images seen", "digest"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", no_wrap=heading in {"checkpoint", "aliases"})
     for card in cards:
         manifest = card["manifest"]
         table.add_row(

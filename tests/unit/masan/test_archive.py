@@ -112,7 +112,6 @@ def test_two_jobs_are_never_mixed_silently(tmp_path: Path) -> None:
 def test_replacing_removes_what_the_manifest_names(tmp_path: Path) -> None:
     unpack(make_archive(tmp_path / "result.zip"), tmp_path / "out")
     (tmp_path / "out" / "contact_sheet.png").touch()
-    (tmp_path / "out" / ".download-x").mkdir()
 
     prepare_folder(tmp_path / "out", replace=True)
 

@@ -8,11 +8,19 @@ from masan.errors import ApiError, JobFailedError, StackInUseError
 def test_a_problem_names_field_reason_and_what_is_allowed() -> None:
     problem = {
         "title": "Invalid parameter",
-        "detail": "class: unknown class 'x'",
+        "detail": "class: unknown class 'x'.",
         "errors": [{"name": "class", "reason": "unknown class 'x'", "allowed": ["pre_b", "pro_b"]}],
     }
 
-    assert str(ApiError(422, problem)) == "class: unknown class 'x' (allowed: pre_b, pro_b)"
+    assert str(ApiError(422, problem)) == "class: unknown class 'x' (class may be: pre_b, pro_b)"
+
+
+def test_what_the_detail_says_already_is_not_repeated() -> None:
+    errors = [{"name": "class", "reason": "unknown", "allowed": ["pre_b", "pro_b"]}]
+
+    error = ApiError(422, {"detail": "no class 'x'; there is pre_b, pro_b", "errors": errors})
+
+    assert str(error) == "no class 'x'; there is pre_b, pro_b"
 
 
 @pytest.mark.parametrize(("status", "exit_code"), [(422, 2), (404, 2), (401, 1), (503, 1), (500, 1)])
