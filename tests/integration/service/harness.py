@@ -16,7 +16,7 @@ import uvicorn
 from redis import Redis
 
 from model_store.image_id import ImageId
-from model_store.manifest import DatasetInfo, FileEntry, Manifest, TrainingHistory
+from model_store.manifest import FileEntry
 from model_store.report import (
     ClassFigures,
     ExtractorReport,
@@ -24,15 +24,16 @@ from model_store.report import (
     QualityReport,
 )
 from model_store.store import Checkpoint, ModelStore
+from model_store.weights import WEIGHTS_FILE, encode_weights
 from service.app import create_app
 from service.settings import ServiceSettings
+from tests.checkpoints import CLASSES, build_tiny, describe, tiny_config
 from worker.contract import keys
 from worker.contract.ledger import JobLedger
 from worker.contract.messages import ChunkRequest, ChunkResult, JobSpec
-from worker.encode import encode_image
+from worker.encode import EncodedImage, encode_image
 from worker.results import Provenance, ResultStore, pack_shard
 
-CLASSES = ("benign", "pro_b")
 SIZE_PX = 16
 
 
@@ -115,6 +116,13 @@ class Service:
         self.finish(job_id)
         return job_id
 
+    def metric(self, sample: str) -> float:
+        """Value of one sample, spelled as in the exposition."""
+        lines = self.client.get("/metrics").text.splitlines()
+        values = [line.removeprefix(sample) for line in lines if line.startswith(f"{sample} ")]
+        assert len(values) == 1, f"{sample}: {values}"
+        return float(values[0])
+
     def shard_file(self, job_id: str, chunk_index: int) -> Path:
         return Path(self.settings.result_store_url) / keys.shard_path(job_id, chunk_index)
 
@@ -123,67 +131,26 @@ def _indices(request: ChunkRequest) -> range:
     return range(request.start, request.start + request.count)
 
 
-def _encoded(request: ChunkRequest, index: int):  # type: ignore[no-untyped-def]
+def _encoded(request: ChunkRequest, index: int) -> EncodedImage:
     image_id = ImageId(request.model.digest, request.class_slug, request.seed, index)
     noise = hashlib.shake_256(str(image_id).encode()).digest(SIZE_PX * SIZE_PX * 3)
     pixels = np.frombuffer(noise, np.uint8).reshape(SIZE_PX, SIZE_PX, 3)
     return encode_image(pixels, image_id)
 
 
-def publish(store_url: str, *, with_report: bool = True) -> Checkpoint:
-    """A checkpoint whose weights nobody will load, promoted to production."""
-    weights = b"weights that the service never opens"
-    manifest = _manifest(weights)
-    files = {"weights.safetensors": weights}
-    if with_report:
-        files["report.json"] = quality_report(manifest.digest).model_dump_json().encode()
-        entry = FileEntry(
-            path="report.json",
-            sha256=hashlib.sha256(files["report.json"]).hexdigest(),
-            size_bytes=len(files["report.json"]),
-        )
-        manifest = manifest.model_copy(update={"reports": (entry,)})
+def publish(store_url: str) -> Checkpoint:
+    """`tiny@1` with a quality report, in production."""
+    config = tiny_config(SIZE_PX)
+    weights = encode_weights(build_tiny(config))
+    manifest = describe("tiny", "1", weights, config)
+    report = quality_report(manifest.digest).model_dump_json().encode()
+    entry = FileEntry(path="report.json", sha256=hashlib.sha256(report).hexdigest(), size_bytes=len(report))
     store = ModelStore(store_url)
-    checkpoint = store.publish(manifest, files)
-    store.promote(manifest.name, manifest.version)
-    return checkpoint
-
-
-def _manifest(weights: bytes) -> Manifest:
-    return Manifest(
-        name="tiny",
-        version="1",
-        architecture="masan",
-        config={"width": 8},
-        classes=CLASSES,
-        resolution=SIZE_PX,
-        weights=FileEntry(
-            path="weights.safetensors",
-            sha256=hashlib.sha256(weights).hexdigest(),
-            size_bytes=len(weights),
-        ),
-        dataset=DatasetInfo(
-            name="drawn",
-            digest="0" * 64,
-            images_per_class=dict.fromkeys(CLASSES, 3),
-            cleaning="none",
-            held_out="none",
-            license="CC0-1.0",
-        ),
-        training=TrainingHistory(
-            recipe="none",
-            images_seen=0,
-            hours=0,
-            device="cpu",
-            seed=0,
-            commit="none",
-            torch_version="none",
-            finished_at=datetime(2026, 1, 1, tzinfo=UTC),
-        ),
-        license="CC0-1.0",
-        intended_use="tests",
-        not_for="anything else",
+    checkpoint = store.publish(
+        manifest.model_copy(update={"reports": (entry,)}), {WEIGHTS_FILE: weights, "report.json": report}
     )
+    store.promote("tiny", "1")
+    return checkpoint
 
 
 def quality_report(

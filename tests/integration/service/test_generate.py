@@ -3,10 +3,12 @@
 import pytest
 from rq.registry import StartedJobRegistry
 
+from model_store.store import Checkpoint
 from service.job_queue import JobQueue
 from service.parameters import MAX_N
 from service.settings import ServiceSettings
-from tests.integration.service.harness import CLASSES, Clock, Service, publish, running
+from tests.checkpoints import CLASSES
+from tests.integration.service.harness import Clock, Service, running
 from worker.contract import keys
 from worker.contract.chunk_queue import open_queue
 from worker.contract.redis_clients import open_redis
@@ -152,9 +154,9 @@ def test_dead_or_leaving_worker_does_not_count(service: Service, changes: dict[s
     assert service.client.post("/generate?class=pro_b&n=5").json()["code"] == "no_worker"
 
 
-def test_full_queue_tells_when_to_come_back(settings: ServiceSettings) -> None:
+def test_full_queue_tells_when_to_come_back(settings: ServiceSettings, checkpoint: Checkpoint) -> None:
     small = settings.model_copy(update={"max_queue_images": 100})
-    with running(small, Clock(), publish(settings.model_store_url)) as service:
+    with running(small, Clock(), checkpoint) as service:
         service.register_worker(speed=10.0)
         service.submit(n=90)
 
