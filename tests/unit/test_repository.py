@@ -255,8 +255,6 @@ def _is_version(name: str, pin: str) -> bool:
     """Whether that version is installed; a build of it, such as torch's `+cpu`, counts."""
     return version(name).split("+")[0] == pin
 
-    assert {name: (pin, here[name]) for name, pin in pins().items() if here.get(name, pin) != pin} == {}
-
 
 def declared(extra: str | None) -> set[str]:
     """Distributions that an extra, or with None every install, declares."""
