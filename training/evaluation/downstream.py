@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from scipy.optimize import minimize
+from scipy.special import log_softmax
 
 FeatureArray = npt.NDArray[np.floating]
+FloatArray = npt.NDArray[np.float64]
 LabelArray = npt.NDArray[np.integer]
 
 _INVERSE_PENALTY = 0.01
@@ -21,10 +21,10 @@ _INVERSE_PENALTY = 0.01
 class LinearProbe:
     """Multinomial logistic regression on standardised features."""
 
-    mean: Tensor  # [F]
-    scale: Tensor  # [F]
-    weight: Tensor  # [F, K]
-    bias: Tensor  # [K]
+    mean: FloatArray  # [F]
+    scale: FloatArray  # [F]
+    weight: FloatArray  # [F, K]
+    bias: FloatArray  # [K]
 
     @classmethod
     def fit(cls, features: FeatureArray, labels: LabelArray, class_count: int) -> LinearProbe:
@@ -35,30 +35,34 @@ class LinearProbe:
         """
         if sorted(set(labels.tolist())) != list(range(class_count)):
             raise ValueError(f"labels must cover 0..{class_count - 1}, not {sorted(set(labels.tolist()))}")
-        x = torch.from_numpy(np.asarray(features, dtype=np.float64))
-        target = torch.from_numpy(np.asarray(labels, dtype=np.int64))
-        mean, scale = x.mean(dim=0), x.std(dim=0, correction=0)
-        scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+        x = np.asarray(features, dtype=np.float64)
+        mean, scale = x.mean(axis=0), x.std(axis=0)
+        scale[scale == 0] = 1
         x = (x - mean) / scale
-        weight = torch.zeros(x.shape[1], class_count, dtype=torch.float64, requires_grad=True)
-        bias = torch.zeros(class_count, dtype=torch.float64, requires_grad=True)
-        optimizer = torch.optim.LBFGS([weight, bias], max_iter=200, line_search_fn="strong_wolfe")
+        target = np.eye(class_count)[labels]  # [N, K]
+        decay = 1 / (_INVERSE_PENALTY * len(x))
 
-        def loss() -> float:
-            optimizer.zero_grad()
-            penalty = weight.square().sum() / (2 * _INVERSE_PENALTY * len(x))
-            total = F.cross_entropy(x @ weight + bias, target) + penalty
-            total.backward()  # type: ignore[no-untyped-call]
-            return float(total.detach())
+        def loss_and_gradient(flat: FloatArray) -> tuple[float, FloatArray]:
+            weight, bias = flat[:-class_count].reshape(-1, class_count), flat[-class_count:]
+            log_likelihood = log_softmax(x @ weight + bias, axis=1)  # [N, K]
+            loss = -(target * log_likelihood).sum() / len(x) + decay / 2 * np.square(weight).sum()
+            error = (np.exp(log_likelihood) - target) / len(x)  # [N, K]
+            gradient = np.concatenate([(x.T @ error + decay * weight).ravel(), error.sum(axis=0)])
+            return float(loss), gradient
 
-        optimizer.step(loss)  # type: ignore[no-untyped-call]
-        return cls(mean=mean, scale=scale, weight=weight.detach(), bias=bias.detach())
+        start = np.zeros((x.shape[1] + 1) * class_count)
+        solution = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options={"maxiter": 500}).x
+        return cls(
+            mean=mean,
+            scale=scale,
+            weight=solution[:-class_count].reshape(-1, class_count),
+            bias=solution[-class_count:],
+        )
 
     def predict(self, features: FeatureArray) -> npt.NDArray[np.int64]:
         """Most likely label of each sample, [N]. features: [N, F]."""
-        x = torch.from_numpy(np.asarray(features, dtype=np.float64))
-        logits = ((x - self.mean) / self.scale) @ self.weight + self.bias  # [N, K]
-        return np.asarray(logits.argmax(dim=1).numpy())
+        logits = (features - self.mean) / self.scale @ self.weight + self.bias  # [N, K]
+        return np.asarray(logits.argmax(axis=1))
 
 
 def recall_per_class(predicted: LabelArray, labels: LabelArray, class_count: int) -> npt.NDArray[np.float64]:

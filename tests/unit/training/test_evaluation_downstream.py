@@ -32,10 +32,10 @@ def test_labels_without_a_signal_are_not_predicted() -> None:
 def test_the_fit_is_a_stationary_point_of_its_objective() -> None:
     features, labels = clusters(4, gap=1)
     probe = LinearProbe.fit(features, labels, 3)
-    x = (torch.from_numpy(features) - probe.mean) / probe.scale
-    weight = probe.weight.clone().requires_grad_()
+    x = torch.from_numpy((features - probe.mean) / probe.scale)
+    weight = torch.from_numpy(probe.weight).requires_grad_()
 
-    loss = F.cross_entropy(x @ weight + probe.bias, torch.from_numpy(labels))
+    loss = F.cross_entropy(x @ weight + torch.from_numpy(probe.bias), torch.from_numpy(labels))
     (gradient,) = torch.autograd.grad(loss + weight.square().sum() / (2 * 0.01 * len(x)), weight)
 
     assert gradient.abs().max() < 1e-4
