@@ -6,7 +6,8 @@ from typing import Self
 
 _PATTERN = re.compile(
     r"^(?P<digest>[0-9a-f]{16})\.(?P<class_slug>[a-z0-9][a-z0-9_-]{0,63})\."
-    r"(?P<seed>\d{1,20})\.(?P<index>\d{1,10})\.(?P<attempt>\d{1,4})\.(?P<truncation>\d{1,5})$"
+    r"(?P<seed>\d{1,20})\.(?P<index>\d{1,10})\.(?P<attempt>\d{1,4})\.(?P<truncation>\d{1,5})$",
+    re.ASCII,
 )
 MAX_SEED = 2**64 - 1
 TRUNCATION_STEPS = 10_000
@@ -34,7 +35,7 @@ class ImageId:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Raises ValueError for a text that is no image id."""
-        match = _PATTERN.match(text)
+        match = _PATTERN.fullmatch(text)
         if match is None:
             raise ValueError(f"{text!r} is no image id")
         seed, steps = int(match["seed"]), int(match["truncation"])

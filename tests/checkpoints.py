@@ -37,7 +37,7 @@ def build_tiny(config: dict[str, Any] | None = None, seed: int = 0) -> nn.Module
     return generator.eval().requires_grad_(False)
 
 
-def describe(name: str, version: str, weights: bytes, config: dict[str, Any], **changes: Any) -> Manifest:
+def describe(name: str, version: str, weights: bytes, config: dict[str, Any], /, **changes: Any) -> Manifest:
     """A manifest for `weights`."""
     fields: dict[str, Any] = {
         "name": name,
@@ -52,7 +52,7 @@ def describe(name: str, version: str, weights: bytes, config: dict[str, Any], **
         "dataset": DatasetInfo(
             name="none",
             digest="0" * 64,
-            images_per_class={slug: 0 for slug in CLASSES},
+            images_per_class=dict.fromkeys(CLASSES, 0),
             cleaning="none",
             held_out="none",
             license="none",

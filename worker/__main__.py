@@ -3,7 +3,6 @@
 import sys
 
 from worker.logs import configure_logging
-from worker.process import run_worker
 from worker.settings import WorkerSettingsError, load_settings
 
 
@@ -12,6 +11,8 @@ def main() -> int:
     try:
         settings = load_settings()
         configure_logging(settings.log_level)
+        from worker.process import run_worker  # torch takes seconds to load; a wrong setting is told before
+
         return run_worker(settings)
     except WorkerSettingsError as error:
         print(f"worker: {error}", file=sys.stderr)

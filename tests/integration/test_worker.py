@@ -4,34 +4,27 @@ import io
 import json
 import signal
 import tarfile
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
+import torch
 from PIL import Image
-from redis import Redis
 
-from model_store.errors import ModelStoreError
+from model_store.image_id import ImageId
 from model_store.store import Checkpoint, ModelStore
 from tests.checkpoints import publish_tiny
+from tests.worker_stack import Stack
 from worker.chunks import Outcome
 from worker.contract import keys
-from worker.contract.chunk_queue import enqueue_chunk, open_queue
-from worker.contract.ledger import JobLedger
-from worker.contract.messages import (
-    ChunkRequest,
-    ClassCount,
-    FailureCode,
-    ImageRow,
-    JobSpec,
-    JobStatus,
-    ModelRef,
-)
+from worker.contract.chunk_queue import enqueue_chunk
+from worker.contract.messages import ClassCount, FailureCode, JobSpec, JobStatus
+from worker.encode import EncodedImage
+from worker.generator_cache import LoadedGenerator
+from worker.metrics import WorkerMetrics
 from worker.process import WorkerProcess
-from worker.settings import WorkerSettings
+from worker.sampler import Sampler
 
 pytestmark = pytest.mark.integration
 
@@ -43,75 +36,6 @@ def _signal_handlers() -> Iterator[None]:
     yield
     for number, handler in saved.items():
         signal.signal(number, handler)
-
-
-class Stack:
-    """A queue, a store with `tiny@1`, a results folder and the jobs we submit by hand."""
-
-    def __init__(self, redis_url: str, redis: "Redis", store: ModelStore, folder: Path) -> None:
-        self.redis = redis
-        self.store = store
-        self.results = folder / "results"
-        self.ledger = JobLedger(redis)
-        self._redis_url = redis_url
-        self.queue = open_queue(Redis.from_url(redis_url))
-
-    def settings(self, **changes: Any) -> WorkerSettings:
-        fields: dict[str, Any] = {
-            "redis_url": self._redis_url,
-            "model_store_url": self.store.url,
-            "result_store_url": str(self.results),
-            "default_model": "tiny",
-            "device": "cpu",
-            "threads": 1,
-            "encode_threads": 1,
-        }
-        return WorkerSettings(**fields | changes)
-
-    def submit(self, checkpoint: Checkpoint, n: int, *, job_id: str = "job_1", **changes: Any) -> JobSpec:
-        manifest = checkpoint.manifest
-        fields: dict[str, Any] = {
-            "job_id": job_id,
-            "model": ModelRef(name=manifest.name, version=manifest.version, digest=manifest.digest),
-            "parts": (ClassCount(class_slug="pro_b", class_index=1, count=n),),
-            "seed": 7,
-            "chunk_images": 8,
-        }
-        spec = JobSpec(**fields | changes)
-        now = time.time()
-        self.ledger.create(spec, now=now, expires_at=now + 3600)
-        for chunk in list(spec.chunks())[: spec.window]:
-            enqueue_chunk(self.queue, chunk)
-        return spec
-
-    def work(self, **changes: Any) -> WorkerProcess:
-        """Run a worker until the queue is empty."""
-        process = WorkerProcess(self.settings(**changes))
-        assert process.run(burst=True) == 0
-        return process
-
-    def rows(self, spec: JobSpec) -> list[ImageRow]:
-        """Image rows of all chunks there are, in order."""
-        lines = [
-            line
-            for chunk in spec.chunks()
-            if (path := self.results / keys.sidecar_path(spec.job_id, chunk.chunk_index)).exists()
-            for line in path.read_text().splitlines()
-        ]
-        return [ImageRow.model_validate_json(line) for line in lines]
-
-    def error(self, spec: JobSpec) -> dict[str, str]:
-        record = self.ledger.record(spec.job_id)
-        assert record is not None
-        error: dict[str, str] = json.loads(record["error"])
-        return error
-
-
-@pytest.fixture
-def stack(redis_url: str, redis: "Redis", model_store: ModelStore, tmp_path: Path) -> Iterator[Stack]:
-    stack = Stack(redis_url, redis, model_store, tmp_path)
-    yield stack
-    stack.queue.connection.close()
 
 
 def _pngs(tar: bytes) -> dict[str, bytes]:
@@ -197,27 +121,40 @@ def test_a_lost_chunk_made_anew_has_the_same_bytes(stack: Stack, tiny_checkpoint
     assert (path.read_bytes(), sidecar.read_bytes()) == before
 
 
+class _Canceling(Sampler):
+    """Cancels the job once two micro-batches are drawn, and counts them."""
+
+    def __init__(self, stack: Stack, spec: JobSpec) -> None:
+        metrics = WorkerMetrics(torch.device("cpu"))
+        super().__init__(torch.device("cpu"), threads=1, encode_threads=1, timeout_s=60, metrics=metrics)
+        self.drawn = 0
+        self._stack = stack
+        self._spec = spec
+
+    def draw(
+        self, loaded: LoadedGenerator, image_ids: Sequence[ImageId], class_index: int
+    ) -> Generator[list[EncodedImage], None, None]:
+        for images in super().draw(loaded, image_ids, class_index):
+            self.drawn += len(images)
+            if self.drawn == 2 * self.micro_batch:
+                self._stack.ledger.transition(
+                    self._spec.job_id,
+                    JobStatus.CANCELING,
+                    allowed_from=(JobStatus.RUNNING,),
+                    now=time.time(),
+                )
+            yield images
+
+
 def test_a_canceled_job_stops_between_micro_batches(stack: Stack, tiny_checkpoint: Checkpoint) -> None:
     spec = stack.submit(tiny_checkpoint, 256, chunk_images=256)
     process = WorkerProcess(stack.settings())
-    drawn: list[int] = []
-    draw = process.sampler.draw
+    process.maker.sampler = sampler = _Canceling(stack, spec)
 
-    def draw_and_cancel(*args: Any) -> Iterator[Any]:
-        for batch in draw(*args):
-            drawn.append(len(batch))
-            if len(drawn) == 2:
-                stack.ledger.transition(
-                    spec.job_id, JobStatus.CANCELING, allowed_from=(JobStatus.RUNNING,), now=time.time()
-                )
-            yield batch
+    process.run(burst=True)
+    sampler.close()
 
-    process.sampler.draw = draw_and_cancel  # type: ignore[assignment, method-assign]
-    process.warm_default_model()
-    drawn.clear()
-    process.maker.make(spec.chunk(0).model_dump(mode="json"))
-
-    assert sum(drawn) == 2 * process.sampler.micro_batch
+    assert sampler.drawn == 2 * sampler.micro_batch
     assert stack.ledger.status(spec.job_id) is JobStatus.CANCELED
     assert not stack.results.exists()
 
@@ -285,10 +222,9 @@ def test_a_failed_job_takes_no_more_chunks(stack: Stack, tiny_checkpoint: Checkp
     assert stack.rows(spec) == []
 
 
-def test_an_interrupted_chunk_goes_back_to_the_front(stack: Stack, tiny_checkpoint: Checkpoint) -> None:
+def test_an_interrupted_chunk_is_put_down(stack: Stack, tiny_checkpoint: Checkpoint) -> None:
     spec = stack.submit(tiny_checkpoint, 512, chunk_images=256)
     process = WorkerProcess(stack.settings())
-    threading.Timer(0.0, process.maker.interrupt.set).start()
 
     process.maker.interrupt.set()
     outcome = process.maker.make(spec.chunk(0).model_dump(mode="json"))
@@ -313,12 +249,10 @@ def test_a_worker_leaves_the_registry(stack: Stack, tiny_checkpoint: Checkpoint)
     assert stack.redis.hlen(keys.WORKERS) == 0
 
 
-def test_a_chunk_request_survives_the_queue(stack: Stack, tiny_checkpoint: Checkpoint) -> None:
+def test_a_seed_of_64_bits_survives_the_queue(stack: Stack, tiny_checkpoint: Checkpoint) -> None:
     spec = stack.submit(tiny_checkpoint, 8, seed=2**64 - 1, truncation=0.7)
 
     stack.work()
 
     row = stack.rows(spec)[0]
     assert (row.seed, row.truncation) == (str(2**64 - 1), 0.7)
-    assert isinstance(spec.chunk(0), ChunkRequest)
-    assert not issubclass(ModelStoreError, OSError)

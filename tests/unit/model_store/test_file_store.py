@@ -1,0 +1,130 @@
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from model_store.file_store import FileStore
+
+
+@pytest.fixture(params=["local", "memory"])
+def files(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FileStore]:
+    """One that renames and one that only puts."""
+    yield FileStore(str(tmp_path / "files") if request.param == "local" else "memory://file-store-test")
+    memory = fsspec.filesystem("memory")
+    if memory.exists("/file-store-test"):
+        memory.rm("/file-store-test", recursive=True)
+
+
+def test_replace_creates_and_overwrites(files: FileStore) -> None:
+    files.replace("a/b.txt", b"one")
+    files.replace("a/b.txt", b"two")
+
+    assert files.read("a/b.txt") == b"two"
+
+
+def test_replace_leaves_nothing_beside_the_file(tmp_path: Path) -> None:
+    files = FileStore(str(tmp_path))
+
+    files.replace("a/b.txt", b"one")
+
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.txt"]
+
+
+def test_a_failed_replace_keeps_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = FileStore(str(tmp_path))
+    files.replace("b.txt", b"old")
+
+    with pytest.raises(TypeError):
+        files.replace("b.txt", "not bytes")  # type: ignore[arg-type]
+
+    assert files.read("b.txt") == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["b.txt"]
+
+
+def test_an_absent_file_cannot_be_read(files: FileStore) -> None:
+    with pytest.raises(FileNotFoundError):
+        files.read("nothing")
+
+
+def test_create_folder_refuses_one_that_is_there(files: FileStore) -> None:
+    files.create_folder("f", {"x": b"1", "mark": b"2"})
+
+    with pytest.raises(FileExistsError):
+        files.create_folder("f", {"x": b"1", "mark": b"2"})
+
+    assert files.read("f/mark") == b"2"
+
+
+def test_create_folder_never_changes_what_is_there(files: FileStore) -> None:
+    files.create_folder("f", {"x": b"1", "mark": b"2"})
+
+    with pytest.raises(FileExistsError):
+        files.create_folder("f", {"x": b"other", "mark": b"other"})
+
+    assert (files.read("f/x"), files.read("f/mark")) == (b"1", b"2")
+
+
+def test_one_of_many_racing_writers_creates_a_folder(tmp_path: Path) -> None:
+    files = FileStore(str(tmp_path))
+    winners: list[int] = []
+    gate = threading.Barrier(8)
+
+    def create(number: int) -> None:
+        gate.wait()
+        try:
+            files.create_folder("f", {"x": b"%d" % number, "mark": b"%d" % number})
+        except FileExistsError:
+            return
+        winners.append(number)
+
+    threads = [threading.Thread(target=create, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(winners) == 1
+    assert files.read("f/x") == files.read("f/mark") == b"%d" % winners[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]
+
+
+def test_a_put_that_stopped_half_way_can_be_repeated() -> None:
+    files = FileStore("memory://file-store-half")
+    fsspec.filesystem("memory").pipe_file("/file-store-half/f/x", b"1")
+
+    files.create_folder("f", {"x": b"1", "mark": b"2"})
+
+    assert files.read("f/mark") == b"2"
+    files.remove("")
+
+
+def test_folders_are_listed_without_those_being_written(tmp_path: Path) -> None:
+    files = FileStore(str(tmp_path))
+    for name in ("b", "a", ".hidden"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "file").touch()
+
+    assert files.folders() == ("a", "b")
+    assert files.folders("nothing") == ()
+
+
+def test_remove_takes_a_whole_folder_and_forgives_an_absent_one(files: FileStore) -> None:
+    files.replace("a/b.txt", b"one")
+
+    files.remove("a")
+    files.remove("a")
+
+    assert not files.exists("a/b.txt")
+
+
+def test_a_path_cannot_leave_the_store(files: FileStore) -> None:
+    with pytest.raises(ValueError, match="leaves the store"):
+        files.read("../outside")
+
+
+@pytest.mark.parametrize("url", ["nosuch://bucket", "gopher://x"])
+def test_an_unknown_url_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="cannot open the store"):
+        FileStore(url)
