@@ -59,6 +59,7 @@ Seed = Annotated[
     ),
 ]
 _DEFAULT_DATA_DIR = Path("data")
+_STARTED = time.monotonic()
 
 
 @app.callback(invoke_without_command=True)
@@ -96,12 +97,8 @@ def up(
     )
     with EmbeddedStack(config, _status(console)) as stack:
         console.print(f"Ready at {stack.url}", style="bold")
-        console.print(
-            f"  curl -X POST '{stack.url}/generate?class=pro_b&n=500'", soft_wrap=True, highlight=False
-        )
-        console.print(
-            f"  masan generate pro_b -n 500 -o out --data-dir {data_dir}", soft_wrap=True, highlight=False
-        )
+        console.print(f"  curl -X POST '{stack.url}/generate?class=pro_b&n=500'", soft_wrap=True)
+        console.print(f"  masan generate pro_b -n 500 -o out --data-dir {data_dir}", soft_wrap=True)
         console.print("Ctrl-C stops it.")
         try:
             while stack.failure is None:
@@ -159,8 +156,9 @@ def demo(
     _refuse_occupied(output, replace=True)
     with _server(None, None, console, data_dir=data_dir, workers=workers) as client:
         request = GenerateRequest(class_slug=class_, n=n, output=output, replace=True)
-        console.print(f"POST /generate?class={class_}&n={n}", style="bold", highlight=False)
-        saved = generate_to_folder(client, request, console)
+        console.print(f"POST /generate?class={class_}&n={n}", style="bold")
+        saved, timing = generate_to_folder(client, request, console)
+        console.print(timing.describe(_STARTED, "the start of this command"))
         print_quality(client, class_, saved.rows[0]["checkpoint"], console)
 
 
@@ -313,14 +311,12 @@ def _console() -> "Console":
     from rich.console import Console
 
     # A pipe or a log has no width of its own; tables would be squeezed into 80 columns.
-    return Console(width=None if sys.stdout.isatty() else 140)
+    return Console(width=None if sys.stdout.isatty() else 140, highlight=False)
 
 
 def _status(console: "Console") -> Callable[[str], None]:
     started = time.monotonic()
-    return lambda text: console.print(
-        f"[dim]{time.monotonic() - started:5.1f} s[/dim]  {text}", highlight=False
-    )
+    return lambda text: console.print(f"[dim]{time.monotonic() - started:5.1f} s[/dim]  {text}")
 
 
 if __name__ == "__main__":

@@ -39,36 +39,38 @@ class GenerateRequest:
 
 
 @dataclass(slots=True)
-class _Timing:
-    """Seconds since the request was sent, None until it happened."""
+class Timing:
+    """When things happened, in seconds of the monotonic clock."""
 
-    started: float
-    first_image_s: float | None = None
-    last_image_s: float | None = None
+    asked: float
+    first_image: float | None = None
+    last_image: float | None = None
 
     def note(self, job: Job) -> None:
-        now_s = time.monotonic() - self.started
-        if job.done and self.first_image_s is None:
-            self.first_image_s = now_s
+        """Take in a state of the job as it is seen."""
+        now = time.monotonic()
+        if job.done and self.first_image is None:
+            self.first_image = now
         if job.status == "succeeded":
-            self.last_image_s = now_s
+            self.last_image = now
 
-    def describe(self, n: int) -> str:
-        total_s = self.last_image_s or 0.0
-        speed = n / total_s if total_s else 0.0
-        return (
-            f"{n} images in {total_s:.1f} s ({speed:.1f} images/s); first images after "
-            f"{self.first_image_s or 0.0:.1f} s, last after {total_s:.1f} s"
-        )
+    def describe(self, since: float, what: str) -> str:
+        """Such as `first image 2.2 s, last image 5.8 s after the request`."""
+        first, last = (self.first_image or since) - since, (self.last_image or since) - since
+        return f"first image {first:.1f} s, last image {last:.1f} s after {what}"
+
+    def speed(self, n: int) -> float:
+        """Images per second from the request to the last image."""
+        return n / max((self.last_image or self.asked) - self.asked, 1e-9)
 
 
-def generate_to_folder(client: Client, request: GenerateRequest, console: Console) -> SavedJob:
+def generate_to_folder(client: Client, request: GenerateRequest, console: Console) -> tuple[SavedJob, Timing]:
     """Ask for the images, wait, and save them, their manifest and a contact sheet in the output folder.
 
     Raises OutputFolderError before anything is asked for if the folder holds something else.
     """
     check_folder(request.output, replace=request.replace)
-    timing = _Timing(started=time.monotonic())
+    timing = Timing(asked=time.monotonic())
     job = client.generate(
         request.class_slug, request.n, seed=request.seed, truncation=request.truncation, model=request.model
     )
@@ -79,14 +81,17 @@ def generate_to_folder(client: Client, request: GenerateRequest, console: Consol
     saved = _save(client, job, request, console)
     sheet = request.output / CONTACT_SHEET
     make_contact_sheet(saved.images, _title(saved), sheet)
-    console.print(timing.describe(job.n), style="bold")
+    console.print(
+        f"{job.n} images, {timing.speed(job.n):.1f} images/s; {timing.describe(timing.asked, 'the request')}",
+        style="bold",
+    )
     for what, path in (
         ("images", saved.images[0].parent),
         ("manifest", request.output / MANIFEST),
         ("picture", sheet),
     ):
-        console.print(f"  {what:<9} {path}", soft_wrap=True, highlight=False)
-    return saved
+        console.print(f"  {what:<9} {path}", soft_wrap=True)
+    return saved, timing
 
 
 def print_quality(client: Client, class_slug: str, model: str | None, console: Console) -> None:
@@ -143,7 +148,7 @@ def _progress(console: Console) -> Progress:
     )
 
 
-def _follow(client: Client, job: Job, timing: _Timing, console: Console) -> Job:
+def _follow(client: Client, job: Job, timing: Timing, console: Console) -> Job:
     with _progress(console) as progress:
         task = progress.add_task("Generating", total=job.n)
 

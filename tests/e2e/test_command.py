@@ -35,7 +35,7 @@ def test_generate_saves_images_manifest_and_contact_sheet(base_url: str, tmp_pat
     assert {path.name for path in out.iterdir()} == {"pro_b", "manifest.jsonl", "contact_sheet.png"}
     with Image.open(out / "contact_sheet.png") as sheet:
         assert sheet.width == 8 * 132 + 4
-    assert "9 images in" in said
+    assert "9 images, " in said
     assert "images/s" in said
 
 
