@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +17,7 @@ _REPEATS = 5
 
 @dataclass(frozen=True)
 class Floor:
-    """Mean distances over several splits; `size` samples a side."""
+    """Mean distances over several splits; `size` samples or more a side."""
 
     frechet_distance: float
     kid: float
@@ -37,27 +36,20 @@ def random_half_floor(features: FeatureArray, size: int, seed: int = 0) -> Floor
     return _mean_floor(features, [(split[:size], split[size:]) for split in splits], size)
 
 
-def blocked_half_floor(
-    features: FeatureArray, blocks: npt.NDArray[np.integer], seed: int = 0
-) -> Floor | None:
-    """Floor between halves that share no series block: other slides of the same class. None where impossible.
+def blocked_half_floor(features: FeatureArray, blocks: npt.NDArray[np.integer]) -> Floor | None:
+    """Floor between the earlier and the later series blocks: other slides of the same class.
 
-    Mean over all ways to put half of the blocks on either side, at the same size for each.
+    With an odd number of blocks the mean of giving the middle one to either side. None if there is one block,
+    or a side has fewer than two images.
     """
     names = np.unique(blocks)
-    chosen = [
-        (first, second)
-        for first in combinations(names, len(names) // 2)
-        for second in combinations(sorted(set(names) - set(first)), len(names) // 2)
-        if first < second
+    cuts = sorted({len(names) // 2, (len(names) + 1) // 2})
+    splits = [
+        (np.flatnonzero(np.isin(blocks, names[:cut])), np.flatnonzero(np.isin(blocks, names[cut:])))
+        for cut in cuts
     ]
-    sides = [(np.flatnonzero(np.isin(blocks, a)), np.flatnonzero(np.isin(blocks, b))) for a, b in chosen]
-    size = min((min(len(a), len(b)) for a, b in sides), default=0)
-    if size < 2:
-        return None
-    rng = np.random.default_rng(seed)
-    splits = [(rng.choice(a, size, replace=False), rng.choice(b, size, replace=False)) for a, b in sides]
-    return _mean_floor(features, splits, size)
+    size = min(len(side) for split in splits for side in split)
+    return None if size < 2 else _mean_floor(features, splits, size)
 
 
 def _mean_floor(

@@ -30,7 +30,7 @@ def test_other_slides_are_further_than_other_fields() -> None:
     blocked = blocked_half_floor(features, blocks)
 
     assert blocked is not None
-    assert blocked.size == 80
+    assert blocked.size == 80  # two slides of 40 against three
     assert blocked.frechet_distance > 2 * random.frechet_distance
     assert blocked.kid > random.kid + 0.01
 
@@ -42,7 +42,7 @@ def test_blocks_without_a_difference_give_the_random_floor() -> None:
     blocked = blocked_half_floor(features, blocks)
 
     assert blocked is not None
-    assert blocked.frechet_distance == pytest.approx(random.frechet_distance, rel=0.1)
+    assert blocked.frechet_distance == pytest.approx(random.frechet_distance, rel=0.2)
 
 
 def test_one_block_has_no_blocked_floor() -> None:
