@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from masan.errors import ExtraMissingError, MasanError, StackError
+from masan.errors import ExtraMissingError, MasanError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,6 +59,8 @@ Seed = Annotated[
     ),
 ]
 _DEFAULT_DATA_DIR = Path("data")
+_OURS = frozenset({"model_store", "training", "worker"})
+"""Packages whose errors are made for people to read."""
 _STARTED = time.monotonic()
 
 
@@ -101,9 +103,9 @@ def up(
         console.print(f"  masan generate pro_b -n 500 -o out --data-dir {data_dir}", soft_wrap=True)
         console.print("Ctrl-C stops it.")
         try:
-            while stack.failure is None:
+            while True:
+                stack.check()
                 time.sleep(0.5)
-            raise StackError(stack.failure)
         except SystemExit:
             console.print("Stopping")
             raise SystemExit(0) from None
@@ -137,8 +139,8 @@ def generate(
         class_slug=class_, n=n, output=output, seed=seed, truncation=truncation, model=model, replace=force
     )
     _refuse_occupied(request.output, replace=force)
-    with _server(url, api_key, console, data_dir=data_dir, workers=workers, model=model) as client:
-        generate_to_folder(client, request, console)
+    with _server(url, api_key, console, data_dir=data_dir, workers=workers, model=model) as (client, check):
+        generate_to_folder(client, request, console, check)
 
 
 @app.command()
@@ -154,10 +156,10 @@ def demo(
 
     console = _console()
     _refuse_occupied(output, replace=True)
-    with _server(None, None, console, data_dir=data_dir, workers=workers) as client:
+    with _server(None, None, console, data_dir=data_dir, workers=workers) as (client, check):
         request = GenerateRequest(class_slug=class_, n=n, output=output, replace=True)
         console.print(f"POST /generate?class={class_}&n={n}", style="bold")
-        saved, timing = generate_to_folder(client, request, console)
+        saved, timing = generate_to_folder(client, request, console, check)
         console.print(timing.describe(_STARTED, "the start of this command"))
         print_quality(client, class_, saved.rows[0]["checkpoint"], console)
 
@@ -203,12 +205,13 @@ def _register_training_commands() -> None:
 
 def _training_command(name: str) -> Callable[[typer.Context], None]:
     def command(context: typer.Context) -> None:
-        _require("torch", f"masan {name}", extra="training")
-        from training.cli import app as training_app
-
-        typer.main.get_command(training_app)(
-            args=[name, *context.args], prog_name="masan", standalone_mode=False
-        )
+        try:
+            from training.cli import app as training_app
+        except ModuleNotFoundError as error:
+            raise ExtraMissingError(f"masan {name}", "training", error.name or "") from error
+        run = typer.main.get_command(training_app)
+        code = run(args=[name, *context.args], prog_name="masan", standalone_mode=False)
+        raise typer.Exit(code if isinstance(code, int) else 0)
 
     return command
 
@@ -232,6 +235,8 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("MASAN_DEBUG"):
             raise
+        if type(error).__module__.partition(".")[0] in _OURS:
+            _fail(str(error), getattr(error, "exit_code", 1))
         _fail(f"{type(error).__name__}: {error} (MASAN_DEBUG=1 shows where)", 1)
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -263,22 +268,25 @@ def _server(
     data_dir: Path,
     workers: int,
     model: str | None = None,
-) -> Iterator["Client"]:
+) -> Iterator[tuple["Client", Callable[[], None]]]:
     """A client of the server asked for, of the data folder's running stack, or of one started for this.
 
-    `model` is what a stack started here loads first; None: its default.
+    `model` is what a stack started here loads first; None: its default. Beside the client comes a check to
+    call while waiting: it raises StackError once a stack started here cannot go on.
     """
     from masan.local import DEFAULT_MODEL, EmbeddedStack, StackConfig, find_running
 
     running = None if url else find_running(data_dir)
+    if running:
+        running.wait_until_ready()
     if url or running:
         with _client(url or (running.url if running else ""), api_key) as client:
-            yield client
+            yield client, lambda: None
         return
     config = StackConfig(data_dir=data_dir, workers=workers, model=model or DEFAULT_MODEL)
     with EmbeddedStack(config, _status(console)) as stack, _client(stack.url, api_key) as client:
         console.print(f"Ready at {stack.url}")
-        yield client
+        yield client, stack.check
 
 
 def _client(url: str, api_key: str | None) -> "Client":

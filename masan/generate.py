@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,12 @@ class Timing:
         return n / max((self.last_image or self.asked) - self.asked, 1e-9)
 
 
-def generate_to_folder(client: Client, request: GenerateRequest, console: Console) -> tuple[SavedJob, Timing]:
+def generate_to_folder(
+    client: Client, request: GenerateRequest, console: Console, check: Callable[[], None]
+) -> tuple[SavedJob, Timing]:
     """Ask for the images, wait, and save them, their manifest and a contact sheet in the output folder.
+
+    `check` is called while waiting and may raise.
 
     Raises OutputFolderError before anything is asked for if the folder holds something else.
     """
@@ -77,7 +82,7 @@ def generate_to_folder(client: Client, request: GenerateRequest, console: Consol
     console.print(
         f"Job {job.id}: {job.n} {request.class_slug} images of {job.model}, seed {job.seed}", soft_wrap=True
     )
-    job = _follow(client, job, timing, console)
+    job = _follow(client, job, timing, console, check)
     saved = _save(client, job, request, console)
     sheet = request.output / CONTACT_SHEET
     make_contact_sheet(saved.images, _title(saved), sheet)
@@ -148,11 +153,12 @@ def _progress(console: Console) -> Progress:
     )
 
 
-def _follow(client: Client, job: Job, timing: Timing, console: Console) -> Job:
+def _follow(client: Client, job: Job, timing: Timing, console: Console, check: Callable[[], None]) -> Job:
     with _progress(console) as progress:
         task = progress.add_task("Generating", total=job.n)
 
         def show(now: Job) -> None:
+            check()
             timing.note(now)
             progress.update(task, completed=now.done, speed=now.images_per_second)
 

@@ -56,6 +56,16 @@ class RunningStack:
     supervisor: ProcessRecord
     processes: tuple[ProcessRecord, ...]
 
+    def wait_until_ready(self) -> None:
+        """Wait while it is still starting. Raises StackError if it ends or does not become ready."""
+        deadline = time.monotonic() + _READY_TIMEOUT_S
+        while reason := not_ready_reason(self.url):
+            if not self.supervisor.is_alive():
+                raise StackError(f"the stack at {self.url} (process {self.supervisor.pid}) has ended")
+            if time.monotonic() > deadline:
+                raise StackError(f"the stack at {self.url} is not ready: {reason}")
+            time.sleep(0.2)
+
 
 class EmbeddedStack:
     """Starts and supervises the processes; a context manager that leaves none behind.
@@ -79,10 +89,10 @@ class EmbeddedStack:
         host = wildcard.get(self.config.host, self.config.host)
         return f"http://[{host}]:{self._port}" if ":" in host else f"http://{host}:{self._port}"
 
-    @property
-    def failure(self) -> str | None:
-        """Why supervision gave up; None while all is well."""
-        return self._supervisor.failure
+    def check(self) -> None:
+        """Raises StackError once supervision has given up on a process."""
+        if self._supervisor.failure is not None:
+            raise StackError(self._supervisor.failure)
 
     def __enter__(self) -> "EmbeddedStack":
         self.start()
@@ -261,7 +271,7 @@ def _lock_folder(data_dir: Path) -> IO[str]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         lock.close()
-        running = _read_state(data_dir)
+        running = find_running(data_dir)  # None while the other one is still preparing
         pid, url = (running.supervisor.pid, running.url) if running else (None, None)
         raise StackInUseError(str(data_dir), pid, url) from None
     return lock
