@@ -78,7 +78,7 @@ class ChunkMaker:
         finally:
             seconds = time.monotonic() - started
             self.metrics.busy_seconds.inc(seconds)
-        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        if torch.cuda.is_initialized():
             log_extra["gpu_memory_bytes"] = torch.cuda.max_memory_allocated()
         logger.info(
             "chunk ended",

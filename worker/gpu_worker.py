@@ -33,7 +33,7 @@ WORKER_TTL_S: Final = 30
 POLL_S: Final = 1
 """How long one blocking read waits, and so how late an idle worker notices that it is to stop."""
 STOP_LIMIT_S: Final = 12.0
-"""A stop that takes longer is stuck (a dead Redis, a stuck kernel). The process just ends: chunks are safe."""
+"""A stop that takes longer is stuck (a dead Redis, a stuck kernel). The process ends: chunks are safe."""
 EXIT_GPU_LOST: Final = 71
 EXIT_STUCK: Final = 72
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from wsgiref.simple_server import WSGIServer
 
 import torch
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
@@ -51,6 +52,7 @@ class WorkerMetrics:
             ["model", "model_version", "digest"],
             registry=self.registry,
         )
+        self._server: WSGIServer | None = None
         if device.type == "cuda":
             self.registry.register(_GpuMemory(device))
 
@@ -65,8 +67,14 @@ class WorkerMetrics:
 
     def serve(self, host: str, port: int) -> int:
         """Answer /metrics from a thread; returns the port. Raises OSError if it is taken."""
-        server, _ = start_http_server(port, addr=host, registry=self.registry)
-        return int(server.server_port)
+        self._server, _ = start_http_server(port, addr=host, registry=self.registry)
+        return int(self._server.server_port)
+
+    def close(self) -> None:
+        """Stop answering."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
 
 
 class _GpuMemory(Collector):

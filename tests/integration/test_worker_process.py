@@ -141,7 +141,7 @@ def test_a_killed_workers_chunk_is_abandoned_within_seconds(
     worker = start(stack)
     spec = _submit_and_wait_for_drawing(stack, slow_checkpoint)
     worker.stop(signal.SIGKILL)
-    stack.queue.empty()  # type: ignore[no-untyped-call]
+    stack.queue.empty()
 
     stack.queue.started_job_registry.cleanup(time.time() + 16)
 

@@ -80,7 +80,7 @@ def record_failure(
 
 def _fail_job(rq_job: Job, ledger: JobLedger, failure: Failure) -> None:
     rq_job.meta["failure"] = failure._asdict()
-    rq_job.save_meta()  # type: ignore[no-untyped-call]
+    rq_job.save_meta()
     job_id = _job_id_of(rq_job)
     if job_id is None:
         logger.error("chunk without a job failed", extra={"rq_job": rq_job.id, **failure._asdict()})

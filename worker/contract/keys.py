@@ -9,7 +9,8 @@ JOB_INDEX = "masan:jobs"
 
 COUNTERS = "masan:counters"
 """Hash of fleet-wide counters, bumped only by the done-once fence: `images:{class}:{name@version}`,
-`rejected:{class}:{name@version}`, `jobs:{outcome}:{class}`, `chunks:{outcome}`."""
+`rejected:{class}:{name@version}`, `jobs:{outcome}:{class}`, `chunks:{outcome}`. Besides, what went wrong and
+was tried again: `chunk_retries:{reason}`."""
 
 WORKERS = "masan:workers"
 """Hash of worker name -> JSON {state, device, model, version, digest, images_per_second, heartbeat, pid}."""

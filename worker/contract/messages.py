@@ -145,10 +145,16 @@ class JobSpec(_Message):
 
     def chunks(self) -> Iterator[ChunkRequest]:
         """All chunks in order; a chunk has images of one class only."""
-        chunk_index = 0
+        return (self.chunk(chunk_index) for chunk_index in range(self.chunk_count))
+
+    def chunk(self, chunk_index: int) -> ChunkRequest:
+        """Raises IndexError past the last chunk."""
+        within_part = chunk_index
         for part in self.parts:
-            for start in range(0, part.count, self.chunk_images):
-                yield ChunkRequest(
+            chunk_count = -(-part.count // self.chunk_images)
+            if 0 <= within_part < chunk_count:
+                start = within_part * self.chunk_images
+                return ChunkRequest(
                     job_id=self.job_id,
                     chunk_index=chunk_index,
                     model=self.model,
@@ -159,11 +165,5 @@ class JobSpec(_Message):
                     seed=self.seed,
                     truncation=self.truncation,
                 )
-                chunk_index += 1
-
-    def chunk(self, chunk_index: int) -> ChunkRequest:
-        """Raises IndexError past the last chunk."""
-        for request in self.chunks():
-            if request.chunk_index == chunk_index:
-                return request
+            within_part -= chunk_count
         raise IndexError(chunk_index)

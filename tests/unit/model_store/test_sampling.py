@@ -117,6 +117,20 @@ def test_images_do_not_depend_on_order_or_neighbours(real_generator: Generator) 
     assert np.array_equal(_draw(real_generator, [ids[3], *_ids(3, seed=99)])[0], everything[3])
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_images_do_not_depend_on_n_or_order_on_a_gpu() -> None:
+    network = build_tiny(tiny_config(resolution=256, base_channels=8)).to("cuda")
+    generator, ids = cast("Generator", network), _ids(70)
+    everything = _draw(generator, ids, MICRO_BATCH["cuda"])
+    order = np.random.default_rng(0).permutation(70)
+
+    shuffled = _draw(generator, [ids[i] for i in order], MICRO_BATCH["cuda"])
+
+    assert np.array_equal(shuffled, everything[order])
+    assert np.array_equal(_draw(generator, ids[:1], MICRO_BATCH["cuda"]), everything[:1])
+
+
 def test_make_reproducible_takes_back_threads() -> None:
     torch.set_num_threads(2)
 
