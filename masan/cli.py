@@ -230,6 +230,8 @@ def main() -> None:
         _fail(str(error), error.exit_code)
     except ValueError as error:
         _fail(str(error), 2)
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
     except typer.Abort:
         _fail("stopped", 130)
     except Exception as error:

@@ -8,6 +8,7 @@ MasanError                      root; the command prints it in one line and ends
 ├── OutputFolderError           the output folder holds something that must not be mixed or lost
 ├── ExtraMissingError           a part of MASAN whose dependencies are not installed
 └── StackError                  the embedded stack cannot start or go on
+    ├── DataFolderError         the data folder cannot be made or written to
     ├── StackInUseError         another `masan up` has the data folder
     ├── PortTakenError          the port that was asked for is somebody else's
     └── ValkeyMissingError      no Valkey server binary on this machine
@@ -79,6 +80,15 @@ class ExtraMissingError(MasanError):
 
 class StackError(MasanError):
     """The embedded stack cannot start or go on."""
+
+
+class DataFolderError(StackError):
+    """The folder given as `--data-dir` cannot hold a stack."""
+
+    exit_code = 2
+
+    def __init__(self, data_dir: str, reason: str) -> None:
+        super().__init__(f"--data-dir {data_dir}: {reason}")
 
 
 class StackInUseError(StackError):

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import httpx
 
-from masan.errors import PortTakenError, StackError, StackInUseError
+from masan.errors import DataFolderError, PortTakenError, StackError, StackInUseError
 from masan.processes import ChildProcess, ProcessRecord, bind_error, free_port
 from masan.supervisor import Supervisor, describe_end
 from masan.valkey_server import ValkeyServer, write_private
@@ -70,13 +70,20 @@ class RunningStack:
 class EmbeddedStack:
     """Starts and supervises the processes; a context manager that leaves none behind.
 
-    Raises StackInUseError, PortTakenError, ValkeyMissingError or StackError from `start`.
+    `pick_port` proposes a free port of a host. `start` raises StackInUseError, PortTakenError,
+    ValkeyMissingError or StackError.
     """
 
-    def __init__(self, config: StackConfig, on_status: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        config: StackConfig,
+        on_status: Callable[[str], None] = lambda _: None,
+        pick_port: Callable[[str], int] = free_port,
+    ) -> None:
         self.config = config
         self.data_dir = config.data_dir.expanduser().resolve()
         self._say = on_status
+        self._pick_port = pick_port
         self._lock: IO[str] | None = None
         self._supervisor = Supervisor(on_change=self._write_state, say=on_status)
         self._valkey = ValkeyServer(self.data_dir)
@@ -147,7 +154,7 @@ class EmbeddedStack:
             for name in _FOLDERS:
                 (self.data_dir / name).mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise StackError(f"--data-dir {self.data_dir}: {error.strerror}") from error
+            raise DataFolderError(str(self.data_dir), error.strerror or str(error)) from error
 
     def _check_checkpoint(self) -> None:
         """Publish the built-in checkpoint, and make sure that the default model is there and undamaged."""
@@ -173,7 +180,7 @@ class EmbeddedStack:
         if config.prefer_default_port and bind_error(config.host, DEFAULT_PORT) is None:
             return DEFAULT_PORT
         try:
-            return free_port(config.host)
+            return self._pick_port(config.host)
         except OSError as error:
             raise StackError(f"--host {config.host}: {error.strerror or error}") from error
 
@@ -216,7 +223,7 @@ class EmbeddedStack:
                 if bind_error(self.config.host, self._port) is None:
                     raise StackError(describe_end(ended))
                 attempts += 1
-                self._port = free_port(self.config.host)
+                self._port = self._pick_port(self.config.host)
                 service.env |= self._service_environment()
                 service.start()
                 self._write_state()

@@ -5,6 +5,7 @@ import secrets
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from masan.errors import StackError, ValkeyMissingError
@@ -21,8 +22,9 @@ class ValkeyServer:
     is evicted (job records must not be), so that a crash loses no job. Source: RQ issue 1955 on eviction.
     """
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, pick_port: Callable[[], int] = free_port) -> None:
         self.data_dir = data_dir
+        self._pick_port = pick_port
         self.port = 0
         self.process: ChildProcess | None = None
 
@@ -40,7 +42,7 @@ class ValkeyServer:
         folder = self.data_dir / "valkey"
         folder.mkdir(mode=0o700, exist_ok=True)
         for _ in range(_ATTEMPTS):
-            self.port = free_port()
+            self.port = self._pick_port()
             self.process = ChildProcess(
                 "valkey",
                 [str(binary), str(self._write_config())],

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from masan.local import EmbeddedStack, StackConfig
 from masan.processes import ChildProcess, free_port
 from masan.valkey_server import ValkeyServer
 from tests.e2e.conftest import needs_own_stack
@@ -76,6 +77,20 @@ def test_a_taken_port(tiny_data_dir: Path) -> None:
         done = up(tiny_data_dir, "--model", "tiny@1", "--port", str(port))
 
     assert_refused(done, 2, f"--port {port}", "Address already in use")
+
+
+def test_a_chosen_port_that_is_taken_meanwhile_is_no_refusal(tiny_data_dir: Path) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        ports = iter([listener.getsockname()[1], free_port()])
+        config = StackConfig(data_dir=tiny_data_dir, model="tiny@1")
+
+        with EmbeddedStack(config, pick_port=lambda _: next(ports)) as stack:
+            ready = httpx.get(f"{stack.url}/readyz", trust_env=False)
+
+    assert ready.status_code == 200
+    assert processes_in(tiny_data_dir) == []
 
 
 def test_an_open_address_without_an_api_key(tiny_data_dir: Path) -> None:

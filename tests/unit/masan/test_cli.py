@@ -67,6 +67,7 @@ def test_version_is_the_package_s() -> None:
         (["up", "--port", "70000"], "--port"),
         (["up", "--workers", "0"], "--workers"),
         (["up", "--workers", "9999"], "workers: 9999"),
+        (["up", "--data-dir", "/dev/null"], "--data-dir /dev/null: File exists"),
         (["nonsense"], "nonsense"),
     ],
 )

@@ -1,6 +1,7 @@
 """The private Valkey: durable, guarded by a password, loopback only."""
 
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from redis import Redis
 from redis.exceptions import AuthenticationError
 
 from masan.errors import ValkeyMissingError
+from masan.processes import free_port
 from masan.valkey_server import ValkeyServer, find_valkey
 
 
@@ -68,6 +70,20 @@ def test_a_killed_server_comes_back_with_its_data(server: ValkeyServer, data_dir
     kill(again)
 
     assert value == "half done"
+
+
+def test_a_port_that_somebody_else_took_is_left_to_them(data_dir: Path) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        taken, free = listener.getsockname()[1], free_port()
+        ports = iter([taken, free])
+        server = ValkeyServer(data_dir, pick_port=lambda: next(ports))
+
+        server.start()
+        kill(server)
+
+    assert server.port == free
 
 
 def test_no_binary_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
