@@ -61,6 +61,10 @@ class GpuWorker(SimpleWorker):
         """Whether it was asked to stop."""
         return self._stop_requested
 
+    def take_signals(self) -> None:
+        """From here on SIGTERM and SIGINT stop the worker as they do while it works."""
+        self._install_signal_handlers()
+
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Run one chunk in this process. Raises SystemExit if the device was lost."""
         execution = self.prepare_execution(job)

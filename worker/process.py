@@ -79,6 +79,7 @@ class WorkerProcess:
             self.presence.start()
             self.warm_default_model()
             worker = GpuWorker(self.queue, self.maker, self.presence, name=self._rq_name())
+            worker.take_signals()
             self.presence.set_state("idle")
             logger.info(
                 "worker ready", extra={"worker": self.settings.worker_name, "device": str(self.device)}

@@ -76,7 +76,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., WorkerSubprocess]]:
 @pytest.fixture
 def slow_checkpoint(model_store: ModelStore) -> Checkpoint:
     """Large enough that a chunk takes seconds."""
-    return publish_tiny(model_store, resolution=256)
+    return publish_tiny(model_store, resolution=128)
 
 
 def _wait_until(condition: Callable[[], object], timeout: float = 90) -> None:
@@ -88,16 +88,16 @@ def _wait_until(condition: Callable[[], object], timeout: float = 90) -> None:
 
 def _submit_and_wait_for_drawing(stack: Stack, checkpoint: Checkpoint) -> JobSpec:
     """A worker is in the middle of the job's first chunk when this returns."""
-    spec = stack.submit(checkpoint, 110, chunk_images=100)
+    spec = stack.submit(checkpoint, 210, chunk_images=200)
     _wait_until(lambda: stack.ledger.status(spec.job_id) is JobStatus.RUNNING)
-    time.sleep(0.3)
+    time.sleep(0.15)
     assert not stack.ledger.is_chunk_done(spec.job_id, 0)
     return spec
 
 
 def _undisturbed_digests(stack: Stack, checkpoint: Checkpoint) -> list[str]:
     """sha256 of the job's images as an in-process worker draws them."""
-    spec = stack.submit(checkpoint, 110, job_id="job_undisturbed", chunk_images=55)
+    spec = stack.submit(checkpoint, 210, job_id="job_undisturbed", chunk_images=70)
     stack.work(worker_name="undisturbed")
     return [row.sha256 for row in stack.rows(spec)]
 
