@@ -101,6 +101,8 @@ class RunConfig:
     resolution: int = 256
     seed: int = 2077
     precision: Literal["fp32", "bf16"] = "fp32"
+    compile: bool = False
+    """Fuse the generator's element-wise work with `torch.compile`; needs a C++ compiler, a minute at start."""
     snapshot_kimg: float = 4.0
     score_images: int = 64
     """Images per class drawn at each snapshot to score the run; 0 scores nothing."""

@@ -9,7 +9,9 @@ TrainingError
 
 
 class TrainingError(Exception):
-    """Root of everything the training package raises."""
+    """Root of everything the training package raises. `exit_code` of the command: 2 for bad input."""
+
+    exit_code = 2
 
 
 class ConfigInvalidError(TrainingError):
@@ -31,6 +33,8 @@ class RunInvalidError(TrainingError):
 
 class TrainingDivergedError(TrainingError):
     """A loss is not finite any more; the last good state is kept."""
+
+    exit_code = 1
 
     def __init__(self, images_seen: int, losses: dict[str, float]) -> None:
         self.images_seen = images_seen

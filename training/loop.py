@@ -56,6 +56,7 @@ class Trainer:
         initialize(self.G, config.generator.init_gain, exclude=("attention",))
         self.normalize_G = SpectralNorm(self.G, names).to(self.device)
         self.G_ema = {name: parameter.detach().clone() for name, parameter in self.G.named_parameters()}
+        self.generate = torch.compile(self._generate, dynamic=False) if config.run.compile else self._generate
         self.adversaries: list[Adversary] = make_adversaries(config, len(dataset.classes), self)
         self.optimizer_G = _adam(self.G, config.optimizer.generator_lr, config)
         self.optimizer_D = _adam(self._discriminators(), config.optimizer.discriminator_lr, config)
@@ -71,9 +72,7 @@ class Trainer:
             len(label), config.generator.latent_dim, generator=self.random, device=self.device
         )  # [N, Z]
         weights = self.normalize_G(dict(self.G.named_parameters()))
-        with self.autocast():
-            fake = functional_call(self.G, weights, (z, label))
-        fake = fake.float()  # [N, 3, H, W]
+        fake = self.generate(weights, z, label)  # [N, 3, H, W]
         seen = ~invented  # invented pixels are hidden from D in the real image and in its generated partner
         for adversary in self.adversaries:
             adversary.observe(real * seen, fake * seen, label)
@@ -104,12 +103,17 @@ class Trainer:
         self._average_weights(len(label))
         return terms
 
+    def _generate(self, weights: dict[str, Tensor], z: Tensor, label: Tensor) -> Tensor:
+        with self.autocast():
+            images: Tensor = functional_call(self.G, weights, (z, label))
+        return images.float()
+
     def run_until(
         self, images: int, *, stop: Callable[[], bool], on_tick: Callable[[Tick], None], tick_images: int = 512
     ) -> None:
         """Train until `images` were seen or `stop()` says so. Raises TrainingDivergedError."""
         while self.images_seen < images and not stop():
-            started, seen_before, steps = time.perf_counter(), self.images_seen, 0
+            started, steps = time.perf_counter(), 0
             sums: dict[str, Tensor] = {}
             while steps * self.config.optimizer.batch < tick_images and not stop():
                 for name, value in self.step().items():
@@ -122,7 +126,6 @@ class Trainer:
             self.seconds_trained += seconds
             if not all(math.isfinite(value) for value in means.values()):
                 raise TrainingDivergedError(self.images_seen, means)
-            del seen_before
             on_tick(Tick(self.images_seen, steps * self.config.optimizer.batch / seconds, means))
 
     def export_generator(self) -> nn.Module:

@@ -35,7 +35,7 @@ def cpu() -> TrainConfig:
         augment=AugmentConfig(policy="color,translation", color_probability=0.8),
         losses=LossConfig(mean_color_weight=0.1),
         optimizer=OptimizerConfig(batch=16, ema_kimg=4.0),
-        run=RunConfig(total_kimg=10_000.0, resolution=128, precision="bf16"),
+        run=RunConfig(total_kimg=10_000.0, resolution=128, precision="bf16", compile=True),
     )
 
 

@@ -1,0 +1,27 @@
+"""Memory settings of the C library that training needs on a CPU."""
+
+import ctypes
+import ctypes.util
+import sys
+from typing import Final
+
+_M_TRIM_THRESHOLD: Final = -1
+_M_TOP_PAD: Final = -2
+_M_MMAP_MAX: Final = -4
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep freed activations instead of returning them to the kernel.
+
+    Otherwise each step maps and unmaps gigabytes and spends more time in page faults than in arithmetic:
+    measured 2.5 times slower on two cores. Does nothing with another C library.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    name = ctypes.util.find_library("c")
+    mallopt = getattr(ctypes.CDLL(name), "mallopt", None) if name else None
+    if mallopt is None:
+        return
+    mallopt(_M_MMAP_MAX, 0)
+    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    mallopt(_M_TOP_PAD, 2**28)
