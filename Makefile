@@ -51,7 +51,10 @@ bench: $(STAMP)  ## Every benchmark in benchmarks/
 	done; [ -n "$$found" ] || { echo "no benchmark in benchmarks/" >&2; exit 1; }
 
 train-smoke: $(STAMP)  ## Train for a moment on made-up images, to see that training runs
-	$(BIN)/masan train --preset smoke
+	@rm -rf runs/smoke
+	@$(BIN)/python -c "from pathlib import Path; from tests.smears import make_smear_dataset as make; make(Path('runs/smoke/data'))"
+	$(BIN)/masan train --data runs/smoke/data --out runs/smoke/run --resolution 64 --total-kimg 0.128 \
+	  --set run.compile=false
 
 clean:  ## Remove what the commands above made, .venv included; data/, runs/ and out/ stay
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage

@@ -206,14 +206,28 @@ def _register_training_commands() -> None:
 def _training_command(name: str) -> Callable[[typer.Context], None]:
     def command(context: typer.Context) -> None:
         try:
-            from training.cli import app as training_app
+            run = typer.main.get_command(_load_training_app(name))
+            code = run(args=[name, *context.args], prog_name="masan", standalone_mode=False)
         except ModuleNotFoundError as error:
             raise ExtraMissingError(f"masan {name}", "training", error.name or "") from error
-        run = typer.main.get_command(training_app)
-        code = run(args=[name, *context.args], prog_name="masan", standalone_mode=False)
         raise typer.Exit(code if isinstance(code, int) else 0)
 
     return command
+
+
+def _load_training_app(name: str) -> typer.Typer:
+    """The app that has the command `name`; imports torch."""
+    if name == "evaluate":
+        from training.evaluation.command import evaluate
+
+        training = typer.Typer(add_completion=False)
+        training.command(name)(evaluate)
+    else:
+        from training.cli import app as training
+    # A callback makes a group of it, whose first argument is the command's name, also while it has one only.
+    if training.registered_callback is None:
+        training.callback()(lambda: None)
+    return training
 
 
 _register_training_commands()

@@ -1,5 +1,6 @@
 """The command as a user meets it: quick help, one-line errors, exit codes."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -100,3 +101,32 @@ def test_an_occupied_output_folder_is_told_before_anything_starts(tmp_path: Path
     assert done.returncode == 2
     assert "out already holds 3 pro_b images of b-all@1 (seed 7); give --force" in done.stderr
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        (["train", "--data", "/nowhere"], "dataset /nowhere: no such folder"),
+        (["train", "--data", ".", "--preset", "nobody"], "--preset 'nobody'"),
+        (["evaluate"], "checkpoint"),
+    ],
+)
+def test_training_s_errors_are_one_line_and_exit_code_2(tmp_path: Path, args: list[str], named: str) -> None:
+    done = masan(*args, cwd=tmp_path)
+
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert named in done.stderr
+
+
+def test_a_missing_training_extra_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError('not here', name='torch')\n")
+    command = [sys.executable, "-m", "masan.cli", "train", "--data", "."]
+
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(tmp_path)}
+    )
+
+    assert done.returncode == 2
+    assert done.stderr == (
+        "masan: masan train needs 'torch', which is not installed; run: pip install 'masan[training]'\n"
+    )
