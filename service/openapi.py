@@ -1,5 +1,6 @@
 """What FastAPI's OpenAPI document lacks: problem answers, shared by all routes."""
 
+import json
 from typing import Any
 
 from fastapi import FastAPI
@@ -41,6 +42,11 @@ def install_openapi(app: FastAPI) -> None:
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]
+
+
+def render(app: FastAPI) -> str:
+    """The document as docs/openapi.json holds it."""
+    return json.dumps(app.openapi(), indent=1, ensure_ascii=False) + "\n"
 
 
 def _titles(status: int) -> str:

@@ -79,7 +79,8 @@ class Service:
 
     def submit(self, **parameters: str | int | float) -> dict[str, object]:
         """The body of an accepted job."""
-        response = self.client.post("/generate", params={"class": "pro_b", "n": 10} | parameters)
+        asked: dict[str, str | int | float] = {"class": "pro_b", "n": 10}
+        response = self.client.post("/generate", params=asked | parameters)
         assert response.status_code == 202, response.text
         body: dict[str, object] = response.json()
         return body

@@ -1,0 +1,38 @@
+"""Chunks are sized by what the workers were measured at."""
+
+import pytest
+
+from service.job_queue import seconds_until
+from service.workers import WorkerStatus, chunk_images, fleet_speed
+
+
+def worker(speed: float | None, **changes: object) -> WorkerStatus:
+    row = {"name": "w", "state": "idle", "digest": "d", "heartbeat": 1.0, "images_per_second": speed}
+    return WorkerStatus.model_validate(row | changes)
+
+
+@pytest.mark.parametrize(
+    ("speeds", "images"),
+    [([8.0], 16), ([8.0, 100.0], 16), ([0.5], 4), ([1000.0], 256), ([None], 16), ([], 16), ([0.0, 10.0], 20)],
+)
+def test_chunk_is_two_seconds_of_the_slowest(speeds: list[float | None], images: int) -> None:
+    assert chunk_images([worker(speed) for speed in speeds]) == images
+
+
+def test_fleet_speed_adds_up_what_is_known() -> None:
+    assert fleet_speed([worker(8.0), worker(None), worker(2.5)]) == 10.5
+
+
+@pytest.mark.parametrize(
+    ("state", "digest", "warm"),
+    [("idle", "d", True), ("busy", "d", True), ("idle", None, False), ("starting", "d", False)],
+)
+def test_warm_is_loaded_and_serving(state: str, digest: str | None, warm: bool) -> None:
+    assert worker(1.0, state=state, digest=digest).is_warm is warm
+
+
+@pytest.mark.parametrize(
+    ("images", "speed", "seconds"), [(50, 10.0, 5), (1, 100.0, 1), (10**6, 1.0, 3600), (5, 0.0, 30)]
+)
+def test_waiting_time_follows_the_speed(images: int, speed: float, seconds: int) -> None:
+    assert seconds_until(images, speed) == seconds
