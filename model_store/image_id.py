@@ -16,7 +16,7 @@ TRUNCATION_STEPS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class ImageId:
-    """(checkpoint digest, class, seed, index, attempt, truncation), spelled `digest.class.seed.index.attempt.trunc`.
+    """What an image is: its id is spelled `digest.class.seed.index.attempt.truncation`.
 
     digest: the first 16 hex digits of the checkpoint's digest. seed: uint64. truncation: (0, 1].
     """

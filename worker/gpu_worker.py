@@ -63,7 +63,8 @@ class GpuWorker(SimpleWorker):
 
     def take_signals(self) -> None:
         """From here on SIGTERM and SIGINT stop the worker as they do while it works."""
-        self._install_signal_handlers()
+        signal.signal(signal.SIGTERM, self.request_stop)
+        signal.signal(signal.SIGINT, self.request_stop)
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Run one chunk in this process. Raises SystemExit if the device was lost."""
