@@ -2,6 +2,8 @@
 
 import argparse
 import sys
+import threading
+from types import FrameType
 
 import uvicorn
 
@@ -12,7 +14,7 @@ from service.openapi import render
 from service.settings import load_settings
 
 SHUTDOWN_S = 8
-"""Open downloads and long polls get this long; the whole stack stops within 15 s."""
+"""Open downloads get this long; the whole stack stops within 15 s."""
 
 
 def main() -> int:
@@ -30,7 +32,7 @@ def main() -> int:
         sys.stdout.write(render(app))
         return 0
     configure_logging(settings.log_level)
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
@@ -39,7 +41,21 @@ def main() -> int:
         server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_S,
     )
-    return 0
+    server = _Server(config, app.state.services.stopping)
+    server.run()
+    return 0 if server.started else 1
+
+
+class _Server(uvicorn.Server):
+    """Tells the application of a signal at once: long polls end, /readyz turns to 503."""
+
+    def __init__(self, config: uvicorn.Config, stopping: threading.Event) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._stopping.set()
+        super().handle_exit(sig, frame)
 
 
 if __name__ == "__main__":

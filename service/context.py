@@ -1,5 +1,6 @@
 """Everything a route may need, made once per application."""
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ _REDIS_RETRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The parts of one application. clock: epoch seconds."""
+    """The parts of one application. clock: epoch seconds. stopping: set once the process is to end."""
 
     settings: ServiceSettings
     clock: Callable[[], float]
@@ -42,6 +43,7 @@ class Services:
     reaper: Reaper
     metrics: HttpMetrics
     registry: CollectorRegistry
+    stopping: threading.Event
 
     def close(self) -> None:
         """Close the Redis connections."""
@@ -72,6 +74,7 @@ class Services:
             reaper=Reaper(redis, queue, jobs, results),
             metrics=HttpMetrics(registry),
             registry=registry,
+            stopping=threading.Event(),
         )
 
 

@@ -25,6 +25,7 @@ from worker.contract.messages import JobStatus
 PRIORITIES = ("interactive", "batch")
 _WORKER_STATES = ("starting", "idle", "busy", "stopping", "lost")
 _OUTCOMES = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELED, JobStatus.EXPIRED)
+_RETRY_REASONS = ("worker_lost", "oom", "exception", "timeout")
 _ACTIVE_STATES = (JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.CANCELING)
 
 
@@ -77,8 +78,8 @@ class FleetCollector(Collector):
             for checkpoint, _ in self._served()
             for slug in checkpoint.manifest.classes
         }
-        chunks: dict[tuple[str, ...], float] = {("done",): 0.0}
-        retries: dict[tuple[str, ...], float] = {("worker_lost",): 0.0}
+        chunks: dict[tuple[str, ...], float] = {("done",): 0.0, ("failed",): 0.0}
+        retries: dict[tuple[str, ...], float] = {(reason,): 0.0 for reason in _RETRY_REASONS}
         expired = 0.0
         for field, text in counters.items():
             kind, *rest = field.split(":")

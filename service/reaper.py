@@ -82,11 +82,11 @@ class Reaper:
 
     def _tend_chunks(self, job: JobRecord, in_flight: InFlight, now: float) -> dict[str, float]:
         """Enqueue again what is lost; returns what is missing, with the time it was first missed."""
-        done = self._jobs.ledger.done_chunks(job.job_id)
+        done = set(cast("list[str]", self._redis.hkeys(keys.done_key(job.job_id))))
         missing: dict[str, float] = {}
         for index in range(job.next_chunk):
             chunk_job_id = keys.chunk_job_id(job.job_id, index, job.attempt)
-            if index in done or chunk_job_id in in_flight:
+            if str(index) in done or chunk_job_id in in_flight:
                 continue
             since = self._missing_since.get(chunk_job_id, now)
             if now - since < GRACE_S:

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from model_store.report import ClassChecks, ClassFigures, MeanFigures
+from model_store.report import ClassChecks, ClassFigures, MeanFigures, Utility
 from service.jobs import JobRecord
 from worker.contract.messages import JobStatus
 
@@ -216,6 +216,8 @@ class FidReportBody(ExtractorReportBody):
     truncation: float
     judges: list[ExtractorReportBody]
     checks: dict[str, ClassChecks]
+    utility: Utility | None
+    deduplicated: bool | None
     notes: str
 
 

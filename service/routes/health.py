@@ -85,6 +85,10 @@ def metrics(services: ServicesDep, request: Request) -> Response:
     return Response(encode(services.registry), headers={"Content-Type": content_type})
 
 
+def _check_process(services: Services) -> str | None:
+    return "is stopping" if services.stopping.is_set() else None
+
+
 def _check_redis(services: Services) -> str | None:
     services.redis.ping()
     return None
@@ -111,6 +115,7 @@ def _check_workers(services: Services) -> str | None:
 
 
 _CHECKS: dict[str, Callable[[Services], str | None]] = {
+    "process": _check_process,
     "redis": _check_redis,
     "model_store": _check_model_store,
     "result_store": _check_result_store,

@@ -191,7 +191,7 @@ async def _wait_for_change(
 ) -> tuple[JobRecord, str]:
     deadline = asyncio.get_running_loop().time() + wait_s
     current, current_etag = job, etag
-    while current_etag == etag and not current.status.is_final:
+    while current_etag == etag and not current.status.is_final and not services.stopping.is_set():
         remaining = deadline - asyncio.get_running_loop().time()
         if remaining <= 0:
             break

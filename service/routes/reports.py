@@ -43,6 +43,8 @@ def get_fid(
         digest=f"sha256:{report.digest}",
         created_at=report.created_at,
         truncation=report.truncation,
+        utility=report.utility,
+        deduplicated=report.deduplicated,
         notes=report.notes,
         judges=[_extractor_body(judge, wanted) for judge in report.judges],
         checks={slug: checks for slug, checks in report.checks.items() if slug in wanted},

@@ -20,9 +20,8 @@ def test_ready_with_a_warm_worker(service: Service) -> None:
     response = service.client.get("/readyz")
 
     assert response.status_code == 200
-    assert response.json()["checks"] == dict.fromkeys(
-        ("redis", "model_store", "result_store", "workers"), "ok"
-    )
+    names = ("process", "redis", "model_store", "result_store", "workers")
+    assert response.json()["checks"] == dict.fromkeys(names, "ok")
 
 
 @pytest.mark.parametrize(
