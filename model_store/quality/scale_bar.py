@@ -9,9 +9,10 @@ the last one carries a box of its own kind.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -107,10 +108,7 @@ def clean_scale_bar(image: ImageArray, style: ScaleBarStyle | None = None) -> tu
     style = detect_style(image) if style is None else style
     if style is ScaleBarStyle.NONE:
         return image, np.zeros(image.shape[:2], dtype=np.bool_)
-    box = _BOXES[style].scaled(image.shape[0])
-    if style is ScaleBarStyle.LARGE_BOX:
-        return _fill_from_elsewhere(image, box)
-    return _inpaint(image, box)
+    return _fill_from_elsewhere(image, _BOXES[style].scaled(image.shape[0]))
 
 
 def _check(image: ImageArray) -> None:
@@ -166,58 +164,75 @@ def _has_small_box(corner: npt.NDArray[np.float32]) -> bool:
     return bool(white.mean() > _WHITE_SHARE and ink.sum() >= _INK_PIXELS)
 
 
-def _inpaint(image: ImageArray, box: _Box) -> tuple[ImageArray, MaskArray]:
-    """Telea inpainting: enough for a box 14 px high with tissue on all four sides."""
-    import cv2
-
-    mask = np.zeros(image.shape[:2], dtype=np.uint8)
-    mask[box.slices] = 1
-    cleaned = cv2.inpaint(image, mask, 3, cv2.INPAINT_TELEA)
-    return np.asarray(cleaned, dtype=np.uint8), mask.astype(np.bool_)
-
-
 def _fill_from_elsewhere(image: ImageArray, box: _Box) -> tuple[ImageArray, MaskArray]:
-    """Fills a box at the lower right corner with the piece of the same image that continues its rim best.
+    """Fills a box with the piece of the same image that continues its surroundings best.
 
-    Inpainting extrapolates from two sides only and smears; real tissue of the same smear does not. The piece
-    is searched in all eight flips and quarter turns of the image by squared difference on the rim.
+    Diffusion-based inpainting leaves a smooth spot that gives the bar away: a linear probe on the corner of
+    the cleaned images still found the class 7 to 8 points more often than on the other corners, against 2 to 3
+    points with real tissue of the same smear.
+    """
+    frame = _framed(box, image.shape[0])
+    template = image[frame.slices]
+    outside = _distance_outside(box, frame)
+    piece = _best_piece(image, box, template, outside > 0)
+
+    # The piece fades out over the rim, so that neither a line nor a step shows.
+    weight = 1 - outside[..., None] / (_rim_px(image.shape[0]) + 1)
+    cleaned = image.copy()
+    cleaned[frame.slices] = np.rint(template * (1 - weight) + piece * weight)
+    mask = np.zeros(image.shape[:2], dtype=np.bool_)
+    mask[frame.slices] = True
+    return cleaned, mask
+
+
+def _rim_px(size_px: int) -> int:
+    return max(3, round(6 * size_px / NATIVE_SIZE_PX))
+
+
+def _framed(box: _Box, size_px: int) -> _Box:
+    """The box and the rim around it, as far as the image reaches."""
+    rim = _rim_px(size_px)
+    return _Box(
+        top=max(0, box.top - rim),
+        bottom=min(size_px, box.bottom + rim),
+        left=max(0, box.left - rim),
+        right=min(size_px, box.right + rim),
+    )
+
+
+def _distance_outside(box: _Box, frame: _Box) -> npt.NDArray[np.float32]:
+    """How many pixels each pixel of the frame lies outside of the box, 0 within it, [h, w]."""
+    rows, columns = np.arange(frame.top, frame.bottom), np.arange(frame.left, frame.right)
+    above_or_below = np.maximum(np.maximum(box.top - rows, rows - box.bottom + 1), 0)
+    beside = np.maximum(np.maximum(box.left - columns, columns - box.right + 1), 0)
+    return np.maximum(above_or_below[:, None], beside[None, :]).astype(np.float32)
+
+
+def _best_piece(image: ImageArray, box: _Box, template: ImageArray, compared: MaskArray) -> ImageArray:
+    """The piece, in any flip or quarter turn, that differs least from the template where it is `compared`.
+
+    Pieces that touch the box are left out.
     """
     import cv2
 
-    rim = max(4, round(8 * image.shape[0] / NATIVE_SIZE_PX))
-    top, left = box.top - rim, box.left - rim
-    template = image[top : box.bottom, left : box.right]
-    height, width = template.shape[:2]
-    on_rim = np.zeros((height, width), dtype=np.float32)
-    on_rim[:rim] = on_rim[:, :rim] = 1
-
-    usable = np.ones(image.shape[:2], dtype=np.uint8)
+    height, width = compared.shape
+    weight = np.repeat(compared[..., None], 3, axis=2).astype(np.float32)
+    usable = np.ones(image.shape[:2], dtype=np.float32)
     usable[box.slices] = 0
     best, piece = np.inf, template
-    for turns in range(4):
-        for mirrored in (False, True):
-            turned, free = (np.rot90(array, turns) for array in (image, usable))
-            if mirrored:
-                turned, free = turned[:, ::-1], free[:, ::-1]
-            turned = np.ascontiguousarray(turned)
-            difference = cv2.matchTemplate(turned, template, cv2.TM_SQDIFF, mask=np.dstack([on_rim] * 3))
-            covered = cv2.boxFilter(
-                np.ascontiguousarray(free, dtype=np.float32),
-                -1,
-                (width, height),
-                anchor=(0, 0),
-                normalize=False,
-            )[: difference.shape[0], : difference.shape[1]]
-            difference[covered < height * width - 0.5] = np.inf
-            y, x = np.unravel_index(np.argmin(difference), difference.shape)
-            if difference[y, x] < best:
-                best, piece = float(difference[y, x]), turned[y : y + height, x : x + width]
+    for turned, free in zip(_orientations(image), _orientations(usable), strict=True):
+        difference = cv2.matchTemplate(turned, template, cv2.TM_SQDIFF, mask=weight)
+        free_share = cv2.boxFilter(free, -1, (width, height), anchor=(0, 0))
+        difference[free_share[: difference.shape[0], : difference.shape[1]] < 1 - 1e-4] = np.inf
+        y, x = np.unravel_index(np.argmin(difference), difference.shape)
+        if difference[y, x] < best:
+            best, piece = difference[y, x], turned[y : y + height, x : x + width]
+    return piece
 
-    # The piece fades in over the rim, so that neither a line nor a step shows.
-    ramp = np.minimum(np.arange(height)[:, None] + 1, np.arange(width)[None, :] + 1) / (rim + 1)
-    weight = np.clip(ramp, 0, 1)[..., None]
-    cleaned = image.copy()
-    cleaned[top : box.bottom, left : box.right] = np.rint(template * (1 - weight) + piece * weight)
-    mask = np.zeros(image.shape[:2], dtype=np.bool_)
-    mask[top : box.bottom, left : box.right] = True
-    return cleaned, mask
+
+def _orientations(array: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+    """The eight flips and quarter turns of a square array."""
+    for turns in range(4):
+        turned = np.rot90(array, turns)
+        yield np.ascontiguousarray(turned)
+        yield np.ascontiguousarray(turned[:, ::-1])

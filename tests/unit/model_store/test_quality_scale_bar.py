@@ -75,7 +75,7 @@ def test_the_large_box_is_filled_with_tissue_that_continues_its_rim() -> None:
 def test_a_given_style_overrules_detection(smear: ImageArray) -> None:
     cleaned, invented = clean_scale_bar(smear, ScaleBarStyle.SMALL_BOX)
 
-    assert invented.sum() == 14 * 27
+    assert invented.sum() == (14 + 5 + 6) * (27 + 4 + 6)  # the box and the rim around it
     assert np.array_equal(cleaned[~invented], smear[~invented])
 
 
@@ -100,8 +100,8 @@ def test_other_arrays_are_refused(image: ImageArray) -> None:
     "MASAN_TEST_DATA" not in os.environ, reason="MASAN_TEST_DATA names no folder of real images"
 )
 def test_real_bars_are_found_and_cleaned() -> None:
-    """Every tenth real image; one of all 3,256 has a bar of its own kind."""
-    files = sorted(Path(os.environ["MASAN_TEST_DATA"]).glob("*/*.jpg"))[::10]
+    """Every fortieth real image; one of all 3,256 has a bar of its own kind."""
+    files = sorted(Path(os.environ["MASAN_TEST_DATA"]).glob("*/*.jpg"))[::40]
     images = [np.asarray(Image.open(file).convert("RGB")) for file in files]
 
     found = [detect_style(image) for image in images]
