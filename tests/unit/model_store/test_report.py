@@ -1,0 +1,127 @@
+"""A quality report is read whole, of the right checkpoint, or refused."""
+
+import hashlib
+from datetime import UTC, datetime
+
+import pytest
+from pydantic import ValidationError
+
+from model_store.errors import WeightsCorruptedError
+from model_store.manifest import FileEntry
+from model_store.report import (
+    REPORT_FILE,
+    ClassFigures,
+    ExtractorReport,
+    MeanFigures,
+    QualityReport,
+    ReportInvalidError,
+    read_report,
+)
+from model_store.store import Checkpoint, ModelStore
+from tests.checkpoints import describe, tiny_config
+
+WEIGHTS = b"not looked at here"
+
+
+def figures(**changes: object) -> ClassFigures:
+    row = {
+        "n_real": 100,
+        "n_fake": 50,
+        "frechet_distance": 60.0,
+        "floor": 8.0,
+        "floor_n": 50,
+        "kid": -0.001,
+        "kid_sd": 0.01,
+    }
+    return ClassFigures.model_validate(row | changes)
+
+
+def judged(
+    extractor: str = "efficientnet-lite0", sha256: str = "a" * 64, slug: str = "pro_b"
+) -> ExtractorReport:
+    return ExtractorReport(
+        extractor=extractor,
+        extractor_sha256=sha256,
+        preprocessing="none",
+        reference_digest="b" * 64,
+        classes={slug: figures(), "benign": figures()},
+        mean=MeanFigures(frechet_distance=60.0, floor=8.0, kid=0.0),
+    )
+
+
+def report(digest: str = "d" * 64, *judges: ExtractorReport) -> QualityReport:
+    return QualityReport(
+        digest=digest, created_at=datetime(2026, 1, 1, tzinfo=UTC), primary=judged(), judges=judges
+    )
+
+
+def publish(store: ModelStore, content: bytes | None) -> Checkpoint:
+    """A checkpoint with `content` as its report."""
+    manifest = describe("tiny", "1", WEIGHTS, tiny_config())
+    files = {"weights.safetensors": WEIGHTS}
+    if content is not None:
+        sha256 = hashlib.sha256(content).hexdigest()
+        entry = FileEntry(path=REPORT_FILE, sha256=sha256, size_bytes=len(content))
+        manifest = manifest.model_copy(update={"reports": (entry,)})
+        files[REPORT_FILE] = content
+    return store.publish(manifest, files)
+
+
+def test_published_report_is_read_back(model_store: ModelStore) -> None:
+    digest = describe("tiny", "1", WEIGHTS, tiny_config()).digest
+    written = report(digest, judged("efficientnet-lite2"))
+
+    checkpoint = publish(model_store, written.model_dump_json().encode())
+
+    assert read_report(model_store, checkpoint) == written
+
+
+def test_checkpoint_may_have_no_report(model_store: ModelStore) -> None:
+    assert read_report(model_store, publish(model_store, None)) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", report().model_dump_json().encode()])
+def test_broken_report_or_that_of_another_checkpoint_is_refused(
+    model_store: ModelStore, content: bytes
+) -> None:
+    checkpoint = publish(model_store, content)
+
+    with pytest.raises(ReportInvalidError, match="tiny@1"):
+        read_report(model_store, checkpoint)
+
+
+def test_altered_file_is_refused(model_store: ModelStore) -> None:
+    checkpoint = publish(model_store, b"{}")
+    with open(f"{model_store.url}/{checkpoint.folder}/{REPORT_FILE}", "ab") as file:  # noqa: PTH123
+        file.write(b" ")
+
+    with pytest.raises(WeightsCorruptedError):
+        read_report(model_store, checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("extractor", "sha256", "expected"),
+    [
+        ("inception-v3", "6726825d" + "0" * 56, True),
+        ("inception-v3", "0" * 64, False),
+        ("efficientnet-lite0", "6726825d" + "0" * 56, False),
+    ],
+)
+def test_only_the_published_inception_gives_fid(extractor: str, sha256: str, expected: bool) -> None:
+    assert judged(extractor, sha256).is_inception is expected
+
+
+def test_images_are_counted_over_the_classes() -> None:
+    assert (judged().n_real, judged().n_fake) == (200, 100)
+
+
+@pytest.mark.parametrize("judge", [judged(), judged("efficientnet-lite2", slug="other")])
+def test_judges_differ_in_name_and_agree_on_classes(judge: ExtractorReport) -> None:
+    with pytest.raises(ValidationError):
+        report("d" * 64, judge)
+
+
+@pytest.mark.parametrize("changes", [{"kid": float("nan")}, {"frechet_distance": -1.0}, {"recall": 1.5}])
+def test_impossible_figure_is_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        figures(**changes)
