@@ -2,7 +2,6 @@
 
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -15,12 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from model_store.quality.extractors import FeatureExtractor
 from model_store.quality.feature_cache import FeatureCache
-from training.allocator import keep_freed_memory
 from training.config import TrainConfig
 from training.data import Dataset, default_cache_dir, load_dataset
 from training.evaluation.quick_scores import quick_scores
 from training.evaluation.reference import Reference, extract_reference
 from training.loop import Tick, Trainer
+from training.process import prepare_process
 from training.run_dir import RunDir
 
 GRID_PER_CLASS = 8
@@ -46,9 +45,7 @@ def run(request: RunRequest) -> RunDir:
     Raises TrainingError for what cannot work.
     """
     started = time.monotonic()
-    if request.threads:
-        torch.set_num_threads(request.threads)
-    keep_freed_memory()
+    prepare_process(request.threads)
     run_dir = RunDir.open(request.resume) if request.resume else None
     config = run_dir.config() if run_dir else request.config
     dataset = load_training_set(config, request.data)
@@ -193,6 +190,3 @@ class _progress:  # noqa: N801 -- reads as a function in its one `with`
 
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
-
-
-Stop = Callable[[], bool]
