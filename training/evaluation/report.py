@@ -31,6 +31,8 @@ PRIMARY_VARIANT, JUDGE_VARIANT = 0, 2
 MINIMUM_IMAGES = 12
 """Fewest real and generated images of a class: two halves with five neighbours each."""
 
+_UNSEEN_SEARCHED = 100  # real images a class that tell how alike different images are
+
 _NOTES = (
     "Frechet distances on EfficientNet-Lite features are not FIDs and compare only with reports of the same"
     " extractor, preprocessing, reference and counts. The floor is what two halves of the real images score"
@@ -140,9 +142,10 @@ def _checks(
     checks = {}
     for slug, images in generated.items():
         own = np.asarray(dataset.labels) == dataset.classes.index(slug)
+        unseen = np.flatnonzero(own & ~seen)
         checks[slug] = class_checks(
             dataset.images[own],
-            dataset.images[own & ~seen],
+            dataset.images[unseen[:_UNSEEN_SEARCHED]],
             images,
             training_images,
             label_agreement_ratio=agreement.get(slug),
