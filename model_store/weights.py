@@ -8,11 +8,13 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from model_store.errors import ManifestInvalidError, WeightsCorruptedError
+from model_store.generators.layers import use_transposed_convolutions
 from model_store.generators.registry import Generator, build_generator
 from model_store.manifest import Manifest
 from model_store.store import MANIFEST_FILE, Checkpoint, ModelStore
 
 WEIGHTS_FILE = "weights.safetensors"
+CPU = torch.device("cpu")
 
 
 def encode_weights(generator: nn.Module, dtype: torch.dtype = torch.float16) -> bytes:
@@ -36,27 +38,33 @@ def load_generator(store: ModelStore, checkpoint: Checkpoint, device: torch.devi
     ArchitectureUnsupportedError, ManifestInvalidError for a config that cannot be built.
     """
     content = store.read_file(checkpoint, checkpoint.manifest.weights.path)
-    path = f"{checkpoint.folder}/{checkpoint.manifest.weights.path}"
+    return decode_weights(content, checkpoint.manifest, checkpoint.folder, device)
+
+
+def decode_weights(
+    content: bytes, manifest: Manifest, folder: str, device: torch.device = CPU
+) -> Generator:
+    """Like `load_generator`, from bytes that were verified; `folder` names the checkpoint in errors."""
+    path = f"{folder}/{manifest.weights.path}"
     try:
         tensors = load(content)
     except SafetensorError as error:
         raise WeightsCorruptedError(path, f"not a safetensors file: {error}") from error
-    generator = _build(checkpoint)
+    generator = _build(manifest, folder)
     if reason := _misfit(generator, tensors):
         raise WeightsCorruptedError(path, reason)
     generator.load_state_dict({name: _widened(tensor) for name, tensor in tensors.items()})
     generator.to(device).eval().requires_grad_(False)
-    return cast("Generator", generator)
+    return cast("Generator", use_transposed_convolutions(generator))
 
 
-def _build(checkpoint: Checkpoint) -> nn.Module:
-    manifest = checkpoint.manifest
+def _build(manifest: Manifest, folder: str) -> nn.Module:
     try:
         generator = build_generator(manifest.architecture, manifest.config)
     except (TypeError, ValueError) as error:
-        raise ManifestInvalidError(f"{checkpoint.folder}/{MANIFEST_FILE}", f"config: {error}") from error
+        raise ManifestInvalidError(f"{folder}/{MANIFEST_FILE}", f"config: {error}") from error
     if reason := _disagreement(manifest, cast("Generator", generator)):
-        raise ManifestInvalidError(f"{checkpoint.folder}/{MANIFEST_FILE}", reason)
+        raise ManifestInvalidError(f"{folder}/{MANIFEST_FILE}", reason)
     return generator
 
 

@@ -65,6 +65,70 @@ def train(
     sys.stdout.write(f"saved {run_dir.path}\n")
 
 
+@app.command()
+def publish(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    name: Annotated[str, typer.Option(help="Name of the checkpoint, such as b-all.")],
+    version: Annotated[str, typer.Option(help="Version; never overwritten.")],
+    data: Annotated[Path, typer.Option(help="The images the run was trained on.")],
+    store: Annotated[str, typer.Option(envvar="MASAN_MODEL_STORE_URL", help="Model store to publish into.")],
+    last: Annotated[bool, typer.Option("--last", help="The last state instead of the best snapshot.")] = False,
+    n: Annotated[int, typer.Option("-n", "--n", help="Images per class for the report.")] = 500,
+    dataset_name: Annotated[str, typer.Option(help="What the dataset is called.")] = "folder",
+    dataset_license: Annotated[str, typer.Option(help="Terms of the dataset.")] = "unknown",
+    notes: Annotated[str, typer.Option(help="What else a reader should know.")] = "",
+) -> None:
+    """Publish a run's generator, with its quality report, into a model store."""
+    from model_store.errors import ModelStoreError
+    from model_store.store import ModelStore
+    from training.export import Publication, publish_run
+    from training.run_dir import RunDir
+    from training.stages import stage_bars
+
+    publication = Publication(
+        name=name,
+        version=version,
+        data=data,
+        state="state.pt" if last else "best.pt",
+        dataset_name=dataset_name,
+        dataset_license=dataset_license,
+        notes=notes,
+        n_fake=n,
+    )
+    try:
+        with stage_bars() as tell:
+            checkpoint = publish_run(RunDir.open(run), ModelStore(store), publication, tell)
+    except (ModelStoreError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from error
+    sys.stdout.write(f"published {checkpoint.reference}, digest {checkpoint.digest}\n")
+
+
+data_app = typer.Typer(no_args_is_help=True, help="Check a dataset.")
+app.add_typer(data_app, name="data")
+
+
+@data_app.command("check")
+def check_data(
+    root: Annotated[Path, typer.Argument(help="Folder with one folder of images per class.")],
+    resolution: Annotated[int, typer.Option(help="Side to resize to, pixels.")] = 256,
+) -> None:
+    """Say what training would read: classes, counts, duplicates, scale bars, unreadable files."""
+    from collections import Counter
+
+    from training.data import load_dataset
+
+    whole = load_dataset(root, resolution=resolution, deduplicate=False, label_mode="keep")
+    unique = load_dataset(root, resolution=resolution)
+    write = sys.stdout.write
+    write(f"{root}: {len(whole)} images, {len(unique)} without duplicates, digest {unique.digest[:16]}\n")
+    for slug, count in unique.images_per_class().items():
+        styles = Counter(s for s, k in zip(unique.styles, unique.labels, strict=True) if unique.classes[k] == slug)
+        bars = ", ".join(f"{style} {n}" for style, n in styles.most_common())
+        write(f"  {slug}: {whole.images_per_class()[slug]} images, {count} kept; scale bars: {bars}\n")
+    for file, why in whole.skipped.items():
+        write(f"  skipped {file}: {why}\n")
+
+
 def main() -> None:
     """Run a training command; a TrainingError becomes one line and exit code 2."""
     try:

@@ -1,12 +1,11 @@
 """The training loop: alternate discriminator and generator on one batch, average the weights, remember it all."""
 
-import copy
 import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +19,8 @@ from training.batches import Batches
 from training.config import TrainConfig
 from training.data import Dataset
 from training.errors import RunInvalidError, TrainingDivergedError
+from training.export import EXPORT_POWER_ITERATIONS, fold_generator, generator_config
 from training.spectral_norm import SpectralNorm, initialize, spectral_weights
-
-EXPORT_POWER_ITERATIONS: Final = 50
-"""Power iterations before folding the averaged weights; their singular vectors lag behind the live ones."""
-
 
 @dataclass(frozen=True, slots=True)
 class Tick:
@@ -129,13 +125,8 @@ class Trainer:
             on_tick(Tick(self.images_seen, steps * self.config.optimizer.batch / seconds, means))
 
     def export_generator(self) -> nn.Module:
-        """G_ema with spectral norm folded in: a plain generator in eval mode, float32, on the CPU."""
-        normalize = copy.deepcopy(self.normalize_G)
-        with torch.no_grad():
-            folded = normalize(self.G_ema, iterations=EXPORT_POWER_ITERATIONS)
-        plain = build_generator("masan", generator_config(self.config, len(self.classes)))
-        plain.load_state_dict({name: value.detach().cpu() for name, value in folded.items()})
-        return use_transposed_convolutions(plain.eval().requires_grad_(False))
+        """G_ema as it would be published; see `training.export.fold_generator`."""
+        return fold_generator(self.config, len(self.classes), self.G_ema, self.normalize_G.state_dict())
 
     def autocast(self) -> AbstractContextManager[None]:
         """bfloat16 for convolutions and products where the run says so."""
@@ -220,23 +211,6 @@ def make_adversaries(config: TrainConfig, class_count: int, trainer: Trainer) ->
     for adversary in adversaries:
         adversary.module.to(trainer.device)
     return adversaries
-
-
-def generator_config(config: TrainConfig, class_count: int) -> dict[str, Any]:
-    """Arguments of the generator's architecture, as they stand in a manifest."""
-    options = config.generator
-    return {
-        "class_count": class_count,
-        "resolution": config.run.resolution,
-        "latent_dim": options.latent_dim,
-        "base_channels": options.base_channels,
-        "attention_sites": options.attention_sites,
-        "attention_groups": options.attention_groups,
-        "attention_min_width": options.attention_min_width,
-        "attention_resolutions": options.attention_resolutions,
-        "adain_input": options.adain_input,
-        "rgb_skip": options.rgb_skip,
-    }
 
 
 def _adam(module: nn.Module, lr: float, config: TrainConfig) -> torch.optim.Adam:

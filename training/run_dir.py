@@ -1,7 +1,6 @@
 """A run folder explains itself: config, versions, dataset digest, numbers, sample grids, resumable state."""
 
 import json
-import os
 import platform
 import subprocess
 import time
@@ -25,14 +24,14 @@ class RunDir:
         self.path = path
 
     @classmethod
-    def create(cls, path: Path, config: TrainConfig, dataset: Dataset) -> "RunDir":
+    def create(cls, path: Path, config: TrainConfig, dataset: Dataset, device: torch.device) -> "RunDir":
         """Raises RunInvalidError if there is a run already."""
         if (path / "config.json").exists():
             raise RunInvalidError(f"{path} holds a run; resume it with --resume {path} or choose another --out")
         (path / "samples").mkdir(parents=True, exist_ok=True)
         run = cls(path)
         run._write_json("config.json", config.to_dict())
-        run._write_json("environment.json", _environment(dataset))
+        run._write_json("environment.json", _environment(dataset, device))
         return run
 
     @classmethod
@@ -122,13 +121,13 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _environment(dataset: Dataset) -> dict[str, Any]:
+def _environment(dataset: Dataset, device: torch.device) -> dict[str, Any]:
     return {
         "commit": source_commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "platform": platform.platform(),
-        "cpu_count": os.cpu_count(),
+        "device": device_name(device),
         "dataset": {
             "root": dataset.root.name,
             "digest": dataset.digest,

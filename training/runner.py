@@ -55,7 +55,7 @@ def run(request: RunRequest) -> RunDir:
     else:
         if request.grow:
             trainer.grow_from(RunDir.open(request.grow).load_state())
-        run_dir = RunDir.create(request.out, config, dataset)
+        run_dir = RunDir.create(request.out, config, dataset, trainer.device)
     scorer = Scorer.for_run(config, request.data) if config.run.score_images else None
     with _StopSignals() as signals, _progress(config, trainer) as (bar, task):
         recorder = _Recorder(trainer, run_dir, scorer, bar, task)

@@ -1,0 +1,179 @@
+"""From a run's averaged weights to a published checkpoint: fold, judge, describe, publish."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from model_store.generators.layers import use_transposed_convolutions
+from model_store.generators.registry import Generator, build_generator
+from model_store.manifest import DatasetInfo, FileEntry, Manifest, TrainingHistory
+from model_store.report import REPORT_FILE
+from model_store.sampling import make_reproducible
+from model_store.store import Checkpoint, ModelStore
+from model_store.weights import WEIGHTS_FILE, decode_weights, encode_weights
+from training.config import TrainConfig
+from training.data import Dataset, load_dataset
+from training.errors import RunInvalidError
+from training.evaluation.report import Drawing, Progress, evaluate_checkpoint
+from training.run_dir import RunDir
+from training.spectral_norm import SpectralNorm, spectral_weights
+
+EXPORT_POWER_ITERATIONS: Final = 50
+"""Power iterations before folding the averaged weights; their singular vectors lag behind the live ones."""
+
+INTENDED_USE: Final = (
+    "Labelled synthetic images to add to the training data of image classifiers, to test pipelines and to teach."
+)
+NOT_FOR: Final = (
+    "Diagnosis, or any statement about a patient. Synthetic images must not enter a clinical record or the"
+    " test set of a clinical evaluation."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Publication:
+    """What a publication says beyond what the run folder knows.
+
+    state: `best.pt` is the snapshot with the lowest score, `state.pt` the last. n_fake: images per class the
+    report draws.
+    """
+
+    name: str
+    version: str
+    data: Path
+    state: str = "best.pt"
+    dataset_name: str = "folder"
+    dataset_license: str = "unknown"
+    license: str = "Apache-2.0"
+    notes: str = ""
+    n_fake: int = 500
+
+
+def generator_config(config: TrainConfig, class_count: int) -> dict[str, Any]:
+    """Arguments of the generator's architecture, as they stand in a manifest."""
+    options = config.generator
+    resolutions = options.attention_resolutions
+    return {
+        "class_count": class_count,
+        "resolution": config.run.resolution,
+        "latent_dim": options.latent_dim,
+        "base_channels": options.base_channels,
+        "attention_sites": options.attention_sites,
+        "attention_groups": options.attention_groups,
+        "attention_min_width": options.attention_min_width,
+        "attention_resolutions": None if resolutions is None else list(resolutions),
+        "adain_input": options.adain_input,
+        "rgb_skip": options.rgb_skip,
+    }
+
+
+def fold_generator(
+    config: TrainConfig, class_count: int, parameters: Mapping[str, Tensor], singular_vectors: Mapping[str, Tensor]
+) -> nn.Module:
+    """A plain generator with spectral norm folded into its weights: eval mode, float32, on the CPU.
+
+    parameters: the (averaged) trained ones. singular_vectors: state of the run's SpectralNorm.
+    """
+    plain = build_generator("masan", generator_config(config, class_count))
+    normalize = SpectralNorm(plain, spectral_weights(plain, exclude=config.generator.unnormalized))
+    normalize.load_state_dict({name: value.cpu() for name, value in singular_vectors.items()})
+    with torch.no_grad():
+        folded = normalize(
+            {name: value.detach().cpu() for name, value in parameters.items()}, iterations=EXPORT_POWER_ITERATIONS
+        )
+    plain.load_state_dict(folded)
+    return use_transposed_convolutions(plain.eval().requires_grad_(False))
+
+
+def publish_run(
+    run_dir: RunDir, store: ModelStore, publication: Publication, progress: Progress | None = None
+) -> Checkpoint:
+    """Publish a run's generator with its report. Weights are stored as float16 and judged as stored.
+
+    Raises RunInvalidError if the data are not those of the run, ModelAlreadyPublishedError, and what
+    `evaluate_checkpoint` raises.
+    """
+    config, environment = run_dir.config(), run_dir.environment()
+    state = run_dir.load_state(publication.state)
+    classes = tuple(state["classes"])
+    folded = fold_generator(config, len(classes), state["G_ema"], state["normalize_G"])
+    weights = encode_weights(folded, torch.float16)
+    dataset = load_dataset(
+        publication.data,
+        resolution=config.run.resolution,
+        label_mode=config.data.label_mode,
+        deduplicate=config.data.deduplicate,
+    )
+    trained_on = dataset.digest if config.data.hold_out_block < 0 else dataset.subset(
+        dataset.blocks != config.data.hold_out_block
+    ).digest
+    if trained_on != environment["dataset"]["digest"]:
+        raise RunInvalidError(f"{publication.data} is not the dataset of {run_dir.path}: the digests differ")
+    manifest = Manifest(
+        name=publication.name,
+        version=publication.version,
+        architecture="masan",
+        config=generator_config(config, len(classes)),
+        classes=classes,
+        resolution=config.run.resolution,
+        weights=_entry(WEIGHTS_FILE, weights),
+        dataset=_dataset_info(publication, config, environment["dataset"], dataset),
+        training=TrainingHistory(
+            recipe=config.recipe,
+            images_seen=state["images_seen"],
+            hours=round(state["seconds_trained"] / 3600, 2),
+            device=environment["device"],
+            seed=config.run.seed,
+            commit=environment["commit"],
+            torch_version=environment["torch"],
+            finished_at=datetime.now(UTC),
+            notes=publication.notes,
+        ),
+        license=publication.license,
+        intended_use=INTENDED_USE,
+        not_for=NOT_FOR,
+    )
+    make_reproducible()
+    generator: Generator = decode_weights(weights, manifest, WEIGHTS_FILE)
+    report = evaluate_checkpoint(
+        generator,
+        manifest.digest,
+        classes,
+        dataset,
+        drawing=Drawing(n_fake=publication.n_fake),
+        progress=progress,
+    )
+    content = (report.model_dump_json(indent=1) + "\n").encode()
+    manifest = manifest.model_copy(update={"reports": (_entry(REPORT_FILE, content),)})
+    return store.publish(manifest, {WEIGHTS_FILE: weights, REPORT_FILE: content})
+
+
+def _entry(path: str, content: bytes) -> FileEntry:
+    return FileEntry(path=path, sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))
+
+
+def _dataset_info(
+    publication: Publication, config: TrainConfig, trained_on: Mapping[str, Any], dataset: Dataset
+) -> DatasetInfo:
+    cleaning = {
+        "keep": "none",
+        "inpaint": "scale bars painted over by style",
+        "mask": "scale bars painted over by style; large boxes hidden from the discriminator",
+    }[dataset.label_mode]
+    if config.data.deduplicate:
+        cleaning += "; duplicates removed at thumbnail correlation 0.6"
+    block = config.data.hold_out_block
+    return DatasetInfo(
+        name=publication.dataset_name,
+        digest=trained_on["digest"],
+        images_per_class=trained_on["images_per_class"],
+        cleaning=cleaning,
+        held_out="none" if block < 0 else f"series block {block + 1} of 5, by class and scale-bar style",
+        license=publication.dataset_license,
+    )
