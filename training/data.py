@@ -23,7 +23,7 @@ LabelMode = Literal["inpaint", "mask", "keep"]
 SUFFIXES: Final = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 B_ALL_CLASSES: Final = {"Benign": "benign", "Early": "early_pre_b", "Pre": "pre_b", "Pro": "pro_b"}
 """Slugs of the published B-ALL folders."""
-CACHE_VERSION: Final = 2
+CACHE_VERSION: Final = 3
 Progress = Callable[[int, int], None]
 
 
