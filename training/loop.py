@@ -183,7 +183,7 @@ class Trainer:
         with torch.no_grad():
             for name, value in smaller.items():
                 own[name].copy_(value)
-            own["to_rgb.weight"].zero_()
+            own["correction_gain"].zero_()
             self.normalize_G(own, iterations=EXPORT_POWER_ITERATIONS)
             for name, parameter in own.items():
                 self.G_ema[name].copy_(parameter)

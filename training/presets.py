@@ -24,8 +24,7 @@ def cpu() -> TrainConfig:
             base_channels=16,
             attention_min_width=4,
             adain_input="class+z",
-            init_gain=0.2,
-            unnormalized=("attention", "to_rgb"),
+            init_gain=1.0,
         ),
         discriminator=DiscriminatorOptions(
             kind="projected",
@@ -33,7 +32,7 @@ def cpu() -> TrainConfig:
             head_channels=(32, 32, 64, 128, 256),
         ),
         augment=AugmentConfig(policy="color,translation", color_probability=0.8),
-        losses=LossConfig(mean_color_weight=0.1),
+        losses=LossConfig(mean_color_weight=1.0),
         optimizer=OptimizerConfig(batch=16, ema_kimg=4.0),
         run=RunConfig(total_kimg=10_000.0, resolution=128, precision="bf16", compile=True),
     )

@@ -28,7 +28,7 @@ class MasanConfig:
     attention_min_width: fewest channels a group may have; the number of groups falls to keep it.
     adain_input: `class` as published; `class+z` feeds the latent to the normalisation too.
     rgb_skip: the image is the sum of an upsampled half-size image and a correction, before tanh; a network
-        grown from a trained half-size one starts with a correction of zero.
+        grown from a trained half-size one starts with a gain of zero on the correction.
     Raises ValueError naming the field for a value that cannot be built.
     """
 
@@ -83,6 +83,7 @@ class MasanGenerator(nn.Module):
         self.to_rgb = nn.Conv2d(config.channels(config.resolution), 3, 3, padding=1, bias=False)
         if config.rgb_skip:
             self.to_rgb_half = nn.Conv2d(config.channels(config.resolution // 2), 3, 3, padding=1, bias=False)
+            self.correction_gain = nn.Parameter(torch.ones(()))
 
     def forward(self, z: Tensor, label: Tensor) -> Tensor:
         condition = self.condition(z, label)
@@ -94,7 +95,7 @@ class MasanGenerator(nn.Module):
         rgb = self.to_rgb(x)
         if self.config.rgb_skip:
             half = self.to_rgb_half(maps[self.resolution // 2])
-            rgb = rgb + F.interpolate(half, scale_factor=2.0, mode="bilinear", align_corners=False)
+            rgb = self.correction_gain * rgb + F.interpolate(half, scale_factor=2.0, mode="bilinear", align_corners=False)
         return torch.tanh(rgb)
 
     def condition(self, z: Tensor, label: Tensor) -> Tensor:
