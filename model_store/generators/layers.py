@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 LRELU_SLOPE: Final = 0.2
 CONDITION_DIM: Final = 128
+INSTANCE_NORM_EPS: Final = 1e-5
 
 
 def lrelu(x: Tensor) -> Tensor:
@@ -38,7 +39,9 @@ class AdaIN(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         gamma, beta = self.affine(condition)[:, :, None, None].chunk(2, dim=1)  # [N, C, 1, 1]
-        return (1 + gamma) * F.instance_norm(x, eps=1e-5) + beta
+        variance, mean = torch.var_mean(x, dim=(2, 3), correction=0, keepdim=True)
+        scale = (1 + gamma) * torch.rsqrt(variance + INSTANCE_NORM_EPS)
+        return x * scale + (beta - mean * scale)
 
 
 class UpBlock(nn.Module):
@@ -106,7 +109,11 @@ class SkipGlobalContext(nn.Module):
 class EMAttention(nn.Module):
     """Efficient multi-scale attention: one spatial gate in (0, 1) per group of channels, shape kept.
 
-    channels must be a multiple of groups; the weights are shared by all groups.
+    channels must be a multiple of groups; the weights are shared by all groups. `conv1x1`, `conv3x3` and
+    `norm` are the published module's; the forward is its algebra with what cancels left out. The gate needs
+    the 3x3 branch only as a weighted sum over channels and as a mean, so the 3x3 convolution has one output
+    per group, and its mean follows from border sums. The softmax over the normalised branch's averages sees
+    only the norm's biases, since a normalised map has mean zero.
     Source: Ouyang et al., ICASSP 2023. Not to be confused with the exponential moving average of weights.
     """
 
@@ -115,34 +122,84 @@ class EMAttention(nn.Module):
         if channels % groups:
             raise ValueError(f"{channels} channels do not divide into {groups} groups")
         self.groups = groups
-        width = channels // groups
-        self.conv1x1 = nn.Conv2d(width, width, 1)
-        self.conv3x3 = nn.Conv2d(width, width, 3, padding=1)
-        self.norm = nn.GroupNorm(width, width)
+        self.width = channels // groups
+        self.conv1x1 = nn.Conv2d(self.width, self.width, 1)
+        self.conv3x3 = nn.Conv2d(self.width, self.width, 3, padding=1)
+        self.norm = nn.GroupNorm(self.width, self.width)
 
     def forward(self, x: Tensor) -> Tensor:
-        n, c, h, w = x.shape
-        grouped = x.reshape(n * self.groups, c // self.groups, h, w)  # [Ng, m, H, W]
-        gate_h, gate_w = self._directional_gates(grouped)
-        local = self.norm(grouped * gate_h * gate_w)  # 1x1 branch, [Ng, m, H, W]
-        wide = self.conv3x3(grouped)  # 3x3 branch, [Ng, m, H, W]
-        cross = _weigh_channels(_pooled_softmax(local), wide) + _weigh_channels(_pooled_softmax(wide), local)
-        return (grouped * cross.sigmoid()).reshape(n, c, h, w)
+        rows, columns = x.mean(dim=3), x.mean(dim=2)  # [N, C, H], [N, C, W]
+        gate_rows, gate_columns = self._directional_gates(rows, columns)
+        gated = x * gate_rows[:, :, :, None] * gate_columns[:, :, None, :]  # 1x1 branch before its norm
+        local_weights = self._wide_means(x, rows, columns).softmax(dim=2)  # [N, g, m]
+        logits = self._local_logits(gated, local_weights) + self._wide_logits(x)  # [N, g, H, W]
+        grouped = x.unflatten(1, (self.groups, self.width))
+        return (grouped * logits.sigmoid()[:, :, None]).flatten(1, 2)
 
-    def _directional_gates(self, grouped: Tensor) -> tuple[Tensor, Tensor]:
-        """Gates per row [Ng, m, H, 1] and per column [Ng, m, 1, W], from one shared 1x1 convolution."""
-        h, w = grouped.shape[2:]
-        rows = grouped.mean(dim=3, keepdim=True)  # [Ng, m, H, 1]
-        columns = grouped.mean(dim=2, keepdim=True).transpose(2, 3)  # [Ng, m, W, 1]
-        mixed_rows, mixed_columns = self.conv1x1(torch.cat([rows, columns], dim=2)).split([h, w], dim=2)
-        return mixed_rows.sigmoid(), mixed_columns.transpose(2, 3).sigmoid()
+    def _directional_gates(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """Gates per row [N, C, H] and per column [N, C, W], from one shared 1x1 convolution."""
+        lines = torch.cat([rows, columns], dim=2).unflatten(1, (self.groups, self.width))  # [N, g, m, H + W]
+        mixed = torch.einsum("ngml,om->ngol", lines, self.conv1x1.weight[:, :, 0, 0])
+        gates = (mixed + _per_channel(self.conv1x1.bias)).sigmoid().flatten(1, 2)
+        gate_rows, gate_columns = gates.split([rows.shape[2], columns.shape[2]], dim=2)
+        return gate_rows, gate_columns
+
+    def _wide_means(self, x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """Spatial means of the 3x3 branch [N, g, m], without computing it.
+
+        A tap that looks one pixel down sums all rows but the first, and so on for each of the nine.
+        """
+        h, w = x.shape[2:]
+        total = rows.mean(dim=2)  # [N, C], in units of one map's mean
+        top, bottom = rows[:, :, 0] / h, rows[:, :, -1] / h
+        left, right = columns[:, :, 0] / w, columns[:, :, -1] / w
+        corners = x[:, :, :: max(h - 1, 1), :: max(w - 1, 1)] / (h * w)  # [N, C, 2, 2]
+        zero = torch.zeros_like(total)
+        taps = []
+        for row, row_index in ((bottom, -1), (zero, None), (top, 0)):
+            for column, column_index in ((right, -1), (zero, None), (left, 0)):
+                tap = total - row - column
+                if row_index is not None and column_index is not None:
+                    tap = tap + corners[:, :, row_index, column_index]
+                taps.append(tap)
+        sums = torch.stack(taps, dim=2).unflatten(1, (self.groups, self.width))  # [N, g, m, 9]
+        means = torch.einsum("ngmt,omt->ngo", sums, self.conv3x3.weight.flatten(2).to(sums.dtype))
+        return means + _bias(self.conv3x3.bias).to(means.dtype)
+
+    def _local_logits(self, gated: Tensor, weights: Tensor) -> Tensor:
+        """Sum over channels of weights * GroupNorm(gated): [N, C, H, W], [N, g, m] -> [N, g, H, W]."""
+        variance, mean = torch.var_mean(gated, dim=(2, 3), correction=0)  # [N, C]
+        scale = self.norm.weight * torch.rsqrt(
+            variance.float().unflatten(1, (self.groups, self.width)) + self.norm.eps
+        )  # [N, g, m]
+        shift = self.norm.bias - scale * mean.float().unflatten(1, (self.groups, self.width))
+        summed = _sum_groups(gated, weights.float() * scale)
+        return summed + (weights.float() * shift).sum(dim=2)[:, :, None, None]
+
+    def _wide_logits(self, x: Tensor) -> Tensor:
+        """Sum over channels of softmax(norm bias) * 3x3 branch, as one dense convolution [N, g, H, W]."""
+        share = self.norm.bias.softmax(dim=0)  # [m]
+        kernel = torch.einsum("o,omyx->myx", share, self.conv3x3.weight)
+        identity = torch.eye(self.groups, dtype=kernel.dtype, device=kernel.device)
+        dense = torch.einsum("ij,myx->ijmyx", identity, kernel).flatten(1, 2)  # [g, C, 3, 3]
+        bias = torch.dot(share, _bias(self.conv3x3.bias)).expand(self.groups)
+        return F.conv2d(x, dense, bias, padding=1)
 
 
-def _pooled_softmax(x: Tensor) -> Tensor:
-    """Softmax over channels of the global average: [N, m, H, W] -> [N, m, 1, 1]."""
-    return x.mean(dim=(2, 3), keepdim=True).softmax(dim=1)
+def _sum_groups(x: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sum of each group's channels: [N, C, H, W], [N, g, m] -> [N, g, H, W]."""
+    n, g, m = weights.shape
+    identity = torch.eye(g, dtype=weights.dtype, device=weights.device)
+    matrix = torch.einsum("ngm,gk->ngmk", weights, identity).reshape(n, g * m, g).to(x.dtype)
+    pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # [N, HW, C]
+    return (pixels @ matrix).unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
 
 
-def _weigh_channels(weights: Tensor, x: Tensor) -> Tensor:
-    """Weighted sum over channels: [N, m, 1, 1], [N, m, H, W] -> [N, 1, H, W]."""
-    return (weights * x).sum(dim=1, keepdim=True)
+def _bias(bias: Tensor | None) -> Tensor:
+    assert bias is not None
+    return bias
+
+
+def _per_channel(bias: Tensor | None) -> Tensor:
+    """[m] -> [m, 1]."""
+    return _bias(bias)[:, None]
