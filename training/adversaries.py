@@ -4,7 +4,6 @@ An adversary sees a batch once. Its discriminator loss comes first; after the di
 its generator loss is computed on the same generated images, with the updated discriminator.
 """
 
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -13,18 +12,33 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from training import losses
-from training.config import TrainConfig
+from training.config import AugmentConfig, TrainConfig
 from training.diffaugment import DiffAugment
+from training.discriminators.cellgan import (
+    DiscriminatorOutput,
+    PixelDiscriminator,
+    Reconstruct,
+    feature_count,
+    random_corner,
+    reconstruction_targets,
+)
+from training.discriminators.masan import build_head
 from training.discriminators.projected import FrozenFeatures, ProjectedDiscriminator
 from training.discriminators.san import SanLogits
 from training.spectral_norm import SpectralNorm, initialize, spectral_weights
+
+HEAD_SIDES = (128, 64, 32, 16, 8)
+"""Sides that `discriminator.head_channels` gives widths for."""
 
 
 class Adversary(Protocol):
     """What the training loop needs of a discriminator."""
 
-    module: nn.Module
     weight: float
+
+    @property
+    def module(self) -> nn.Module:
+        """All that is trained, and all that a resumed run needs beside it."""
 
     def observe(self, real: Tensor, fake: Tensor, label: Tensor) -> None:
         """real, fake: [N, 3, H, W] in [-1, 1], `fake` with its graph. label: [N, K] one-hot."""
@@ -39,6 +53,12 @@ class Adversary(Protocol):
         """Loss of the generator on the observed images."""
 
 
+class AutocastFactory(Protocol):
+    """Makes the context in which convolutions run at the run's precision."""
+
+    def __call__(self) -> AbstractContextManager[None]: ...
+
+
 class ProjectedAdversary:
     """SAN heads on frozen features.
 
@@ -47,28 +67,23 @@ class ProjectedAdversary:
     """
 
     def __init__(
-        self,
-        config: TrainConfig,
-        class_count: int,
-        autocast: "AutocastFactory",
-        generator: torch.Generator,
+        self, config: TrainConfig, class_count: int, autocast: AutocastFactory, generator: torch.Generator
     ) -> None:
-        options, augment = config.discriminator, config.augment
-        channels = (*options.feature_channels,)
-        assert len(channels) == 4
+        options = config.discriminator
+        a, b, c, d = options.feature_channels
+        channels = (a, b, c, d)
         dtype = torch.bfloat16 if config.run.precision == "bf16" else torch.float32
-        self.features = FrozenFeatures(channels, dtype)
-        widths = dict(zip((128, 64, 32, 16, 8), options.head_channels, strict=True))
+        self.features = FrozenFeatures(channels, dtype).to(generator.device)
+        widths = dict(zip(HEAD_SIDES, options.head_channels, strict=True))
         self.module = ProjectedDiscriminator(class_count, config.run.resolution, channels, widths)
         self.normalize = SpectralNorm(self.module, spectral_weights(self.module))
         self.module.add_module("spectral_norm", self.normalize)
         self.module.add_module("frozen", _Buffers(self.features.channel_mix, self.features.scale_mix))
         self.weight = 1.0
+        self.gan_loss = losses.GAN_LOSSES[config.losses.gan_loss]
         self.san_lambda = config.losses.san_lambda
         self.autocast = autocast
-        self.augment = DiffAugment(
-            augment.policy, color_probability=augment.color_probability, cutout_ratio=augment.cutout_ratio
-        )
+        self.augment = _diffaugment(config.augment)
         self.generator = generator
 
     def observe(self, real: Tensor, fake: Tensor, label: Tensor) -> None:
@@ -82,7 +97,7 @@ class ProjectedAdversary:
         real = self._logits(weights, self.real_features)
         fake = self._logits(weights, [feature.detach() for feature in self.fake_features])
         loss = torch.stack(
-            [losses.san_discriminator(r, f, self.san_lambda) for r, f in zip(real, fake, strict=True)]
+            [self.gan_loss.discriminator_loss(r, f, self.san_lambda) for r, f in zip(real, fake, strict=True)]
         ).sum()
         terms = {
             "logit_real": torch.stack([r.full.detach().mean() for r in real]).mean(),
@@ -94,21 +109,110 @@ class ProjectedAdversary:
         self.module.normalize_()
 
     def generator_loss(self) -> Tensor:
-        with torch.no_grad():
-            weights = self.normalize(_trainable(self.module), iterations=0)
-        logits = self._logits(weights, self.fake_features)
-        return torch.stack([losses.hinge_generator(scale.full) for scale in logits]).sum()
+        logits = self._logits(_constant(self.normalize, self.module), self.fake_features)
+        return torch.stack([self.gan_loss.generator_loss(scale) for scale in logits]).sum()
 
     def _logits(self, weights: dict[str, Tensor], features: list[Tensor]) -> list[SanLogits]:
         with self.autocast():
             logits: list[SanLogits] = functional_call(self.module, weights, (features, self.label))
-        return logits
+        return [scale.float() for scale in logits]
 
 
-class AutocastFactory(Protocol):
-    """Makes the context in which convolutions run at the run's precision."""
+class PixelAdversary:
+    """The paper's discriminator: patch logits on the image itself, reconstruction and R1 on real images.
 
-    def __call__(self) -> AbstractContextManager[None]: ...
+    One pass serves real and generated images, as nothing in it mixes images. R1 is evaluated at every
+    `r1_every`-th step, without augmentation and in float32, and scaled up by as much.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        class_count: int,
+        autocast: AutocastFactory,
+        generator: torch.Generator,
+        *,
+        weight: float = 1.0,
+    ) -> None:
+        options, self.losses = config.discriminator, config.losses
+        features = feature_count(options.base_channels)
+        self.module = PixelDiscriminator(
+            build_head(options.san_head, class_count, features, gain=options.init_gain),
+            resolution=config.run.resolution,
+            base_channels=options.base_channels,
+            decoders=self.losses.reconstruction_weight > 0,
+            activated_shortcut=options.down_preact_shortcut,
+        )
+        initialize(self.module, options.init_gain, exclude=("head",))
+        self.normalize = SpectralNorm(self.module, spectral_weights(self.module))
+        self.steps = _StepCount()
+        self.module.add_module("spectral_norm", self.normalize)
+        self.module.add_module("steps", self.steps)
+        self.lecam = losses.LeCam() if self.losses.lecam_weight > 0 else None
+        if self.lecam is not None:
+            self.module.add_module("lecam", self.lecam)
+        self.weight = weight
+        self.gan_loss = losses.GAN_LOSSES[self.losses.gan_loss]
+        self.san_lambda = 0.0 if options.san_head == "plain" else self.losses.san_lambda
+        self.crop_aligned = options.crop_align
+        self.autocast = autocast
+        self.augment = _diffaugment(config.augment)
+        self.generator = generator
+
+    def observe(self, real: Tensor, fake: Tensor, label: Tensor) -> None:
+        self.real, self.fake, self.label = real, fake, label
+
+    def discriminator_loss(self) -> tuple[Tensor, dict[str, Tensor]]:
+        weights = self.normalize(_trainable(self.module))
+        n = len(self.real)
+        images = self.augment(torch.cat([self.real, self.fake.detach()]), self.generator)  # [2N, 3, R, R]
+        reconstruct = Reconstruct(n, self._corner()) if self.losses.reconstruction_weight > 0 else None
+        output = self._run(weights, images, self.label.repeat(2, 1), reconstruct)
+        real, fake = output.logits.split(n)
+        loss = self.gan_loss.discriminator_loss(real, fake, self.san_lambda)
+        terms = {"pixel_logit_real": real.full.detach().mean(), "pixel_logit_fake": fake.full.detach().mean()}
+        if output.decoded is not None and reconstruct is not None:
+            targets = reconstruction_targets(images[:n], reconstruct.corner)
+            pairs = zip(output.decoded, targets, strict=True)
+            error = torch.stack([losses.reconstruction(decoded.float(), target) for decoded, target in pairs])
+            terms["reconstruction"] = error.detach().sum()
+            loss = loss + self.losses.reconstruction_weight * error.sum()
+        if self.lecam is not None:
+            loss = loss + self.losses.lecam_weight * self.lecam(real.function, fake.function)
+        if self.losses.r1_gamma > 0 and self.steps.count % self.losses.r1_every == 0:
+            penalty = self.losses.r1_gamma / 2 * self.losses.r1_every * self._r1(weights)
+            terms["r1"] = penalty.detach()  # zero at other steps, so that a mean over steps is its share
+            loss = loss + penalty
+        self.steps.count += 1
+        return loss, terms
+
+    def after_step(self) -> None:
+        self.module.normalize_()
+
+    def generator_loss(self) -> Tensor:
+        weights = _constant(self.normalize, self.module)
+        output = self._run(weights, self.augment(self.fake, self.generator), self.label)
+        return self.gan_loss.generator_loss(output.logits)
+
+    def _run(
+        self,
+        weights: dict[str, Tensor],
+        images: Tensor,
+        label: Tensor,
+        reconstruct: Reconstruct | None = None,
+    ) -> DiscriminatorOutput:
+        with self.autocast():
+            output: DiscriminatorOutput = functional_call(self.module, weights, (images, label, reconstruct))
+        return output._replace(logits=output.logits.float())
+
+    def _corner(self) -> Tensor:
+        return random_corner(self.module.resolution, aligned=self.crop_aligned, generator=self.generator)
+
+    def _r1(self, weights: dict[str, Tensor]) -> Tensor:
+        images = self.real.detach().clone().requires_grad_(True)
+        output: DiscriminatorOutput = functional_call(self.module, weights, (images, self.label))
+        (gradient,) = torch.autograd.grad(output.logits.full.sum(), images, create_graph=True)
+        return losses.r1_penalty(gradient)
 
 
 class _Buffers(nn.Module):
@@ -119,12 +223,32 @@ class _Buffers(nn.Module):
         self.parts = nn.ModuleList(modules)
 
 
+class _StepCount(nn.Module):
+    """Steps taken, in the training state as a plain number: asking it waits for no device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def get_extra_state(self) -> int:
+        return self.count
+
+    def set_extra_state(self, state: int) -> None:
+        self.count = state
+
+
+def _diffaugment(config: AugmentConfig) -> DiffAugment:
+    return DiffAugment(
+        config.policy, color_probability=config.color_probability, cutout_ratio=config.cutout_ratio
+    )
+
+
 def _trainable(module: nn.Module) -> dict[str, Tensor]:
-    return dict(_trainable_items(module))
+    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 
-def _trainable_items(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    return ((name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad)
-
-
-__all__ = ["Adversary", "AutocastFactory", "ProjectedAdversary", "initialize"]
+def _constant(normalize: SpectralNorm, module: nn.Module) -> dict[str, Tensor]:
+    """The normalised weights as the generator's loss takes them: given, with nothing to learn."""
+    with torch.no_grad():
+        weights = normalize(_trainable(module), iterations=0)
+    return {name: weight.detach() for name, weight in weights.items()}

@@ -3,10 +3,37 @@
 import dataclasses
 import tomllib
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self, get_type_hints
+from typing import Any, Literal, Self, cast, get_type_hints
 
 from training.data import LabelMode
 from training.errors import ConfigInvalidError
+
+
+class Configuration:
+    """Base of whole-run configurations: a dataclass of parts, each a dataclass of fields."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as they stand in config.json."""
+        return dataclasses.asdict(cast(Any, self))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Inverse of `to_dict`, through JSON or TOML. Raises ConfigInvalidError naming an unknown key."""
+        config: Self = _build(cls, values, "")
+        return config
+
+    def with_settings(self, settings: list[str]) -> Self:
+        """A copy changed by `part.field=value` strings, values as in TOML (bare words are strings)."""
+        values = self.to_dict()
+        for setting in settings:
+            key, separator, text = setting.partition("=")
+            part, _, name = key.strip().partition(".")
+            if not separator or part not in values or not isinstance(values[part], dict):
+                raise ConfigInvalidError(f"--set {setting!r}: write part.field=value, part one of {_parts(values)}")
+            if name not in values[part]:
+                raise ConfigInvalidError(f"--set {key.strip()}: unknown; {part} has {', '.join(values[part])}")
+            values[part][name] = _parse(text.strip())
+        return self.from_dict(values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +73,19 @@ class GeneratorOptions:
 class DiscriminatorOptions:
     """kind: `pixel` is the paper's, `projected` stands on frozen features, `combined` is both.
 
+    base_channels, san_head, init_gain, crop_align and down_preact_shortcut are the pixel discriminator's.
+    san_head: `per_class` is MASAN's, `plain` CellGAN's, `shared_plus_class` an ablation.
+    crop_align: reconstruct windows that lie on feature cells only; published: anywhere.
+    down_preact_shortcut: shortcuts see the activated map, as in the published code.
     pixel_weight: the pixel discriminator's share in the generator's loss when combined.
     """
 
     kind: Literal["pixel", "projected", "combined"] = "pixel"
     base_channels: int = 32
-    san_head: Literal["per_class", "plain"] = "per_class"
+    san_head: Literal["per_class", "shared_plus_class", "plain"] = "per_class"
+    init_gain: float = 0.02
+    crop_align: bool = False
+    down_preact_shortcut: bool = True
     feature_channels: tuple[int, ...] = (64, 128, 256, 512)
     head_channels: tuple[int, ...] = (64, 64, 128, 256, 512)
     """Widths of a projected head's maps at sides 128, 64, 32, 16, 8."""
@@ -69,11 +103,16 @@ class AugmentConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """r1_gamma is weighted by half; r1_every > 1 applies it lazily, scaled up accordingly."""
+    """r1_gamma is weighted by half; r1_every > 1 applies it lazily, scaled up accordingly.
 
+    R1, reconstruction and LeCam are the pixel discriminator's; a weight of 0 leaves a term out.
+    """
+
+    gan_loss: Literal["hinge", "lsgan", "nonsat"] = "hinge"
     san_lambda: float = 1.0
     r1_gamma: float = 0.02
     r1_every: int = 16
+    lecam_weight: float = 0.0
     reconstruction_weight: float = 1.0
     mean_color_weight: float = 0.0
 
@@ -109,7 +148,7 @@ class RunConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
+class TrainConfig(Configuration):
     """A whole run. Raises ConfigInvalidError for values that cannot work."""
 
     recipe: str
@@ -126,31 +165,17 @@ class TrainConfig:
             raise ConfigInvalidError(f"data.hold_out_block {self.data.hold_out_block} is not -1..4")
         if self.optimizer.batch < 1:
             raise ConfigInvalidError(f"optimizer.batch {self.optimizer.batch} is not at least 1")
+        if self.losses.r1_every < 1:
+            raise ConfigInvalidError(f"losses.r1_every {self.losses.r1_every} is not at least 1")
+        if self.discriminator.kind != "pixel" and self.run.resolution < 64:
+            raise ConfigInvalidError(
+                f"run.resolution {self.run.resolution} is too small for discriminator.kind="
+                f"{self.discriminator.kind}, which needs 64"
+            )
         if len(self.discriminator.feature_channels) != 4:
             raise ConfigInvalidError("discriminator.feature_channels needs 4 widths")
         if len(self.discriminator.head_channels) != 5:
             raise ConfigInvalidError("discriminator.head_channels needs 5 widths")
-
-    def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Inverse of `to_dict`, through JSON or TOML. Raises ConfigInvalidError naming an unknown key."""
-        return _build(cls, values, "")
-
-    def with_settings(self, settings: list[str]) -> Self:
-        """A copy changed by `part.field=value` strings, values as in TOML (bare words are strings)."""
-        values = self.to_dict()
-        for setting in settings:
-            key, separator, text = setting.partition("=")
-            part, _, name = key.strip().partition(".")
-            if not separator or part not in values or not isinstance(values[part], dict):
-                raise ConfigInvalidError(f"--set {setting!r}: write part.field=value, part one of {_parts(values)}")
-            if name not in values[part]:
-                raise ConfigInvalidError(f"--set {key.strip()}: unknown; {part} has {', '.join(values[part])}")
-            values[part][name] = _parse(text.strip())
-        return self.from_dict(values)
 
 
 def _parts(values: dict[str, Any]) -> str:

@@ -30,7 +30,7 @@ class DiffAugment:
         self.cutout_ratio = cutout_ratio
         steps: dict[str, Callable[[Tensor, torch.Generator | None], Tensor]] = {
             "color": self._color,
-            "translation": translate,
+            "translation": self._translation,
             "cutout": self._cutout,
         }
         self.steps = [steps[name] for name in names]
@@ -46,12 +46,24 @@ class DiffAugment:
         chosen = _uniform(n, generator, x) < self.color_probability
         return torch.where(chosen, changed, x)
 
+    def _translation(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        limits = [int(side * TRANSLATION_RATIO + 0.5) for side in x.shape[2:]]
+        dy, dx = (_integers(-limit, limit + 1, x, generator) for limit in limits)
+        return translate(x, dy, dx)
+
     def _cutout(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        return cutout(x, generator, self.cutout_ratio)
+        sizes = [int(side * self.cutout_ratio + 0.5) for side in x.shape[2:]]
+        # An even square has its centre between pixels, so there is one place more.
+        ends = [side + 1 - size % 2 for side, size in zip(x.shape[2:], sizes, strict=True)]
+        y, x_centre = (_integers(0, end, x, generator) for end in ends)
+        return cutout(x, y, x_centre, sizes[0], sizes[1])
 
 
 def color(x: Tensor, brightness: Tensor, saturation: Tensor, contrast: Tensor) -> Tensor:
-    """Brightness U(-0.5, 0.5), saturation U(0, 2), contrast U(0.5, 1.5), from draws in [0, 1), each [N, 1, 1, 1]."""
+    """Brightness by -0.5..0.5, saturation times 0..2, contrast times 0.5..1.5, not clamped afterwards.
+
+    brightness, saturation, contrast: draws in [0, 1), [N, 1, 1, 1]; 0.5 changes nothing.
+    """
     x = x + (brightness - 0.5)
     gray = x.mean(dim=1, keepdim=True)
     x = (x - gray) * (saturation * 2) + gray
@@ -59,37 +71,35 @@ def color(x: Tensor, brightness: Tensor, saturation: Tensor, contrast: Tensor) -
     return (x - mean) * (contrast + 0.5) + mean
 
 
-def translate(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Shift by whole pixels, up to an eighth of the side each way, zeros moving in."""
+def translate(x: Tensor, dy: Tensor, dx: Tensor) -> Tensor:
+    """Show each image from (dy, dx) pixels further down and right, zeros moving in.
+
+    dy, dx: int64 [N], at most an eighth of the side either way.
+    """
     n, _, h, w = x.shape
-    limit_y, limit_x = int(h * TRANSLATION_RATIO + 0.5), int(w * TRANSLATION_RATIO + 0.5)
-    dy = _integers(-limit_y, limit_y + 1, n, generator, x)
-    dx = _integers(-limit_x, limit_x + 1, n, generator, x)
-    padded = F.pad(x, (limit_x, limit_x, limit_y, limit_y))
-    rows = (dy + limit_y)[:, None] + torch.arange(h, device=x.device)  # [N, H]
-    columns = (dx + limit_x)[:, None] + torch.arange(w, device=x.device)  # [N, W]
+    pad_y, pad_x = (int(side * TRANSLATION_RATIO + 0.5) for side in (h, w))
+    padded = F.pad(x, (pad_x, pad_x, pad_y, pad_y))
+    rows = (dy + pad_y)[:, None] + torch.arange(h, device=x.device)  # [N, H]
+    columns = (dx + pad_x)[:, None] + torch.arange(w, device=x.device)  # [N, W]
     batch = torch.arange(n, device=x.device)[:, None, None]
     return padded.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def cutout(x: Tensor, generator: torch.Generator | None = None, ratio: float = 0.5) -> Tensor:
-    """Set a square of side `ratio` to zero, centred anywhere, clipped at the border."""
-    n, _, h, w = x.shape
-    keep = torch.ones(n, h, w, dtype=torch.bool, device=x.device)
+def cutout(x: Tensor, centre_y: Tensor, centre_x: Tensor, height: int, width: int) -> Tensor:
+    """Set a rectangle to zero in each image, clipped at the border. centre_y, centre_x: int64 [N]."""
     inside = []
-    for side in (h, w):
-        length = int(side * ratio + 0.5)
-        centre = _integers(0, side + (1 - length % 2), n, generator, x)
-        start = centre - length // 2
+    for side, centre, size in ((x.shape[2], centre_y, height), (x.shape[3], centre_x, width)):
+        start = (centre - size // 2)[:, None]
         position = torch.arange(side, device=x.device)
-        inside.append((position >= start[:, None]) & (position < start[:, None] + length))  # [N, side]
-    keep = ~(inside[0][:, :, None] & inside[1][:, None, :])
-    return x * keep[:, None]
+        inside.append((position >= start) & (position < start + size))  # [N, side]
+    cut = inside[0][:, :, None] & inside[1][:, None, :]  # [N, H, W]
+    return x * ~cut[:, None]
 
 
 def _uniform(n: int, generator: torch.Generator | None, like: Tensor) -> Tensor:
     return torch.rand(n, 1, 1, 1, generator=generator, device=like.device, dtype=like.dtype)
 
 
-def _integers(low: int, high: int, n: int, generator: torch.Generator | None, like: Tensor) -> Tensor:
-    return torch.randint(low, high, (n,), generator=generator, device=like.device)
+def _integers(low: int, high: int, like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """One draw per image, `high` excluded: int64 [N]."""
+    return torch.randint(low, high, (like.shape[0],), generator=generator, device=like.device)

@@ -14,7 +14,7 @@ from torch.func import functional_call
 from model_store.generators.layers import use_transposed_convolutions
 from model_store.generators.registry import build_generator
 from training import losses
-from training.adversaries import Adversary, ProjectedAdversary
+from training.adversaries import Adversary, PixelAdversary, ProjectedAdversary
 from training.batches import Batches
 from training.config import TrainConfig
 from training.data import Dataset
@@ -208,6 +208,11 @@ def make_adversaries(config: TrainConfig, class_count: int, trainer: Trainer) ->
     adversaries: list[Adversary] = []
     if config.discriminator.kind in ("projected", "combined"):
         adversaries.append(ProjectedAdversary(config, class_count, trainer.autocast, trainer.random))
+    if config.discriminator.kind in ("pixel", "combined"):
+        weight = config.discriminator.pixel_weight if config.discriminator.kind == "combined" else 1.0
+        adversaries.append(
+            PixelAdversary(config, class_count, trainer.autocast, trainer.random, weight=weight)
+        )
     for adversary in adversaries:
         adversary.module.to(trainer.device)
     return adversaries

@@ -1,28 +1,78 @@
-"""Loss terms, one function each. Logits are [N, ...]; every term is a scalar, a mean over all positions."""
+"""Loss terms. Logits are [N, P]; every term is a scalar, a mean over images and positions."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from training.discriminators.san import SanLogits
 
 
-def hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
-    """E relu(1 - D(x)) + E relu(1 + D(G(z)))."""
-    return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+@dataclass(frozen=True)
+class GanLoss:
+    """A base loss, as what a logit costs: a real or a generated one in D's loss, a generated one in G's."""
+
+    real: Callable[[Tensor], Tensor]
+    fake: Callable[[Tensor], Tensor]
+    generator: Callable[[Tensor], Tensor]
+
+    def discriminator_loss(self, real: SanLogits, fake: SanLogits, san_lambda: float = 1.0) -> Tensor:
+        """The base loss on the function output, and san_lambda times the direction's objective.
+
+        The direction lowers what real logits would cost the generator and raises what generated ones do: for
+        hinge the plain difference of means. Source: Takida et al. 2024 (SAN); for other bases, BigVSAN.
+        """
+        base = self.real(real.function).mean() + self.fake(fake.function).mean()
+        direction = self.generator(real.direction).mean() - self.generator(fake.direction).mean()
+        return base + san_lambda * direction
+
+    def generator_loss(self, fake: SanLogits) -> Tensor:
+        """What the generator minimises."""
+        return self.generator(fake.full).mean()
 
 
-def hinge_generator(fake: Tensor) -> Tensor:
-    """-E D(G(z))."""
-    return -fake.mean()
+GAN_LOSSES: Final = {
+    "hinge": GanLoss(real=lambda f: F.relu(1 - f), fake=lambda f: F.relu(1 + f), generator=torch.neg),
+    "lsgan": GanLoss(
+        real=lambda f: F.softplus(1 - f).square(),
+        fake=lambda f: F.softplus(f).square(),
+        generator=lambda f: F.softplus(1 - f).square(),
+    ),
+    "nonsat": GanLoss(real=lambda f: F.softplus(-f), fake=F.softplus, generator=lambda f: F.softplus(-f)),
+}
+"""Base losses by name. `lsgan` is BigVSAN's: softplus keeps a confident logit from costing anything."""
 
 
-def san_discriminator(real: SanLogits, fake: SanLogits, san_lambda: float = 1.0) -> Tensor:
-    """Hinge on the function output, mean difference on the direction output.
+class LeCam(nn.Module):
+    """Holds logits near the running mean of the other side: E relu(D(x) - a_F)^2 + E relu(a_R - D(G(z)))^2.
 
-    Source: Takida et al. 2024 (SAN), with the hinge base loss.
+    Zero for the first `start` calls, while the means a_R and a_F settle.
+    Source: Tseng et al., CVPR 2021, in the rectified form of common implementations.
     """
-    direction = fake.direction.mean() - real.direction.mean()
-    return hinge_discriminator(real.function, fake.function) + san_lambda * direction
+
+    real_mean: Tensor
+    fake_mean: Tensor
+    calls: Tensor
+
+    def __init__(self, *, decay: float = 0.99, start: int = 1000) -> None:
+        super().__init__()
+        self.decay = decay
+        self.start = start
+        self.register_buffer("real_mean", torch.zeros(()))
+        self.register_buffer("fake_mean", torch.zeros(()))
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, real: Tensor, fake: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.real_mean.lerp_(real.mean(), 1 - self.decay)
+            self.fake_mean.lerp_(fake.mean(), 1 - self.decay)
+            self.calls += 1
+        distance = F.relu(real - self.fake_mean.clone()).square().mean()
+        distance = distance + F.relu(self.real_mean.clone() - fake).square().mean()
+        return distance * (self.calls > self.start)
 
 
 def reconstruction(decoded: Tensor, target: Tensor) -> Tensor:

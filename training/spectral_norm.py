@@ -16,8 +16,9 @@ EPS: Final = 1e-4
 
 
 class SpectralNorm(nn.Module):
-    """Divides the named weights of `module` by their largest singular value.
+    """Divides the named weights of `module` by their largest singular value, estimated in float32.
 
+    Only the left singular vectors are kept; the right ones follow from them, half an iteration ahead.
     Weights of transposed convolutions are stored input first; `transposed` names those.
     """
 
@@ -26,7 +27,9 @@ class SpectralNorm(nn.Module):
         parameters = dict(module.named_parameters())
         self.names = tuple(names)
         self.transposed = {
-            f"{name}.weight" for name, child in module.named_modules() if isinstance(child, nn.ConvTranspose2d)
+            f"{name}.weight"
+            for name, child in module.named_modules()
+            if isinstance(child, nn.ConvTranspose2d)
         }
         for name in self.names:
             rows = self._matrix(name, parameters[name]).shape[0]

@@ -1,6 +1,7 @@
-"""Building blocks of the CellGAN family of generators. All convolutions are plain: spectral norm is training's."""
+"""Building blocks of CellGAN's family of generators. Convolutions are plain: spectral norm is training's."""
 
-from typing import Final, TypeVar
+from itertools import pairwise
+from typing import Final, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,7 @@ class ClassMapping(nn.Module):
     def __init__(self, in_dim: int) -> None:
         super().__init__()
         widths = (in_dim, *(CONDITION_DIM,) * 4)
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers:
@@ -31,7 +32,7 @@ class ClassMapping(nn.Module):
 
 
 class AdaIN(nn.Module):
-    """Adaptive instance norm: (1 + gamma) * IN(x) + beta, with (gamma, beta) a linear map of the condition."""
+    """Adaptive instance norm: (1 + gamma) * IN(x) + beta; (gamma, beta) is a linear map of the condition."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -41,7 +42,8 @@ class AdaIN(nn.Module):
         gamma, beta = self.affine(condition)[:, :, None, None].chunk(2, dim=1)  # [N, C, 1, 1]
         variance, mean = torch.var_mean(x, dim=(2, 3), correction=0, keepdim=True)
         scale = (1 + gamma) * torch.rsqrt(variance + INSTANCE_NORM_EPS)
-        return x * scale + (beta - mean * scale)
+        normalized: Tensor = x * scale + (beta - mean * scale)
+        return normalized
 
 
 class UpBlock(nn.Module):
@@ -61,7 +63,8 @@ class UpBlock(nn.Module):
         x = lrelu(self.norm(x, condition))
         if self.transposed:
             return F.conv_transpose2d(x, upsampling_kernel(self.conv.weight), stride=2, padding=1)
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))  # [N, Cout, 2H, 2W]
+        doubled: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))  # [N, Cout, 2H, 2W]
+        return doubled
 
 
 def upsampling_kernel(weight: Tensor) -> Tensor:
@@ -103,7 +106,8 @@ class SkipGlobalContext(nn.Module):
     def forward(self, small: Tensor, big: Tensor) -> Tensor:
         weights = self.attend(small).flatten(2).softmax(dim=-1)  # [N, 1, hw]
         context = (small.flatten(2) * weights).sum(dim=-1)[:, :, None, None]  # [N, Cs, 1, 1]
-        return big + self.expand(lrelu(self.squeeze(context)))
+        added: Tensor = self.expand(lrelu(self.squeeze(context)))  # [N, Cb, 1, 1]
+        return big + added
 
 
 class EMAttention(nn.Module):
@@ -134,7 +138,8 @@ class EMAttention(nn.Module):
         local_weights = self._wide_means(x, rows, columns).softmax(dim=2)  # [N, g, m]
         logits = self._local_logits(gated, local_weights) + self._wide_logits(x)  # [N, g, H, W]
         grouped = x.unflatten(1, (self.groups, self.width))
-        return (grouped * logits.sigmoid()[:, :, None]).flatten(1, 2)
+        attended: Tensor = (grouped * logits.sigmoid()[:, :, None]).flatten(1, 2)
+        return attended
 
     def _directional_gates(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
         """Gates per row [N, C, H] and per column [N, C, W], from one shared 1x1 convolution."""
@@ -174,7 +179,8 @@ class EMAttention(nn.Module):
         )  # [N, g, m]
         shift = self.norm.bias - scale * mean.float().unflatten(1, (self.groups, self.width))
         summed = _sum_groups(gated, weights.float() * scale)
-        return summed + (weights.float() * shift).sum(dim=2)[:, :, None, None]
+        constant: Tensor = (weights.float() * shift).sum(dim=2)[:, :, None, None]
+        return summed + constant
 
     def _wide_logits(self, x: Tensor) -> Tensor:
         """Sum over channels of softmax(norm bias) * 3x3 branch, as one dense convolution [N, g, H, W]."""
@@ -192,12 +198,12 @@ def _sum_groups(x: Tensor, weights: Tensor) -> Tensor:
     identity = torch.eye(g, dtype=weights.dtype, device=weights.device)
     matrix = torch.einsum("ngm,gk->ngmk", weights, identity).reshape(n, g * m, g).to(x.dtype)
     pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # [N, HW, C]
-    return (pixels @ matrix).unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
+    summed: Tensor = (pixels @ matrix).unflatten(1, x.shape[2:])  # [N, H, W, g]
+    return summed.permute(0, 3, 1, 2)
 
 
 def _bias(bias: Tensor | None) -> Tensor:
-    assert bias is not None
-    return bias
+    return cast("Tensor", bias)  # both convolutions are built with one
 
 
 def _per_channel(bias: Tensor | None) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model_store.generators.layers import CONDITION_DIM, ClassMapping, EMAttention, SkipGlobalContext, UpBlock
+from model_store.generators.layers import ClassMapping, EMAttention, SkipGlobalContext, UpBlock
 
 AttentionSites = Literal["none", "fusion", "skip", "all"]
 
@@ -50,7 +50,8 @@ class MasanConfig:
             raise ValueError(f"attention_sites {self.attention_sites!r} is not none, fusion, skip or all")
         if self.adain_input not in ("class", "class+z"):
             raise ValueError(f"adain_input {self.adain_input!r} is not class or class+z")
-        for field in ("class_count", "latent_dim", "base_channels", "attention_groups", "attention_min_width"):
+        counts = ("class_count", "latent_dim", "base_channels", "attention_groups", "attention_min_width")
+        for field in counts:
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} {getattr(self, field)} is not at least 1")
 
@@ -95,13 +96,14 @@ class MasanGenerator(nn.Module):
         rgb = self.to_rgb(x)
         if self.config.rgb_skip:
             half = self.to_rgb_half(maps[self.resolution // 2])
-            rgb = self.correction_gain * rgb + F.interpolate(half, scale_factor=2.0, mode="bilinear", align_corners=False)
+            doubled = F.interpolate(half, scale_factor=2.0, mode="bilinear", align_corners=False)
+            rgb = self.correction_gain * rgb + doubled
         return torch.tanh(rgb)
 
     def condition(self, z: Tensor, label: Tensor) -> Tensor:
         """What AdaIN sees: [N, 128]."""
-        mapped = self.mapping(torch.cat([label, z], dim=1) if self.config.adain_input == "class+z" else label)
-        assert mapped.shape[1] == CONDITION_DIM
+        given = torch.cat([label, z], dim=1) if self.config.adain_input == "class+z" else label
+        mapped: Tensor = self.mapping(given)
         return mapped
 
     def _block(self, resolution: int, x: Tensor, condition: Tensor, maps: dict[int, Tensor]) -> Tensor:

@@ -1,7 +1,7 @@
 """Architectures by name: the only place that turns a manifest's words into a network."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -45,4 +45,4 @@ def build_generator(architecture: str, config: Mapping[str, Any]) -> nn.Module:
     """
     if architecture not in _BUILDERS:
         raise ArchitectureUnsupportedError(architecture, ARCHITECTURES)
-    return cast("nn.Module", _BUILDERS[architecture](config))
+    return _BUILDERS[architecture](config)

@@ -5,7 +5,7 @@ cross-scale (CSM) mixing, Takida et al. 2024 for the heads.
 """
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final, cast
 
 import torch
 import torch.nn.functional as F
@@ -38,12 +38,14 @@ class FrozenFeatures(nn.Module):
     def __init__(self, channels: FeatureChannels, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.trunk = load_efficientnet_lite(0)
-        self.channel_mix = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(TAP_CHANNELS, channels, strict=True))
+        self.channel_mix = nn.ModuleList(
+            nn.Conv2d(a, b, 1) for a, b in zip(TAP_CHANNELS, channels, strict=True)
+        )
         self.scale_mix = nn.ModuleList(
             nn.Conv2d(a, b, 1) for a, b in zip(channels, mixed_channels(channels), strict=True)
         )
         self.dtype = dtype
-        self.requires_grad_(False).eval().to(dtype=dtype, memory_format=torch.channels_last)
+        self.requires_grad_(False).eval().to(dtype).to(memory_format=torch.channels_last)
 
     def train(self, mode: bool = True) -> "FrozenFeatures":
         """Always in eval mode: the batch statistics are the pretrained ones."""
@@ -61,10 +63,10 @@ class FrozenFeatures(nn.Module):
         return outputs[::-1]
 
     def _taps(self, x: Tensor) -> list[Tensor]:
-        trunk = self.trunk
-        x = trunk._swish(trunk._bn0(trunk._conv_stem(x)))  # type: ignore[operator, union-attr]
+        trunk: Any = self.trunk  # the library has no types and no public name for its parts
+        x = trunk._swish(trunk._bn0(trunk._conv_stem(x)))
         taps = []
-        for index, block in enumerate(trunk._blocks):  # type: ignore[union-attr, arg-type]
+        for index, block in enumerate(trunk._blocks):
             x = block(x)
             if index in TAP_BLOCKS:
                 taps.append(x)
@@ -93,7 +95,8 @@ class ScaleHead(nn.Module):
 
     def forward(self, x: Tensor, label: Tensor) -> SanLogits:
         features = self.features(self.down(x)).flatten(2).float()  # [N, F, P]
-        return self.san(features / HEAD_FEATURES**0.5, label)
+        logits: SanLogits = self.san(features / HEAD_FEATURES**0.5, label)
+        return logits
 
 
 class ProjectedDiscriminator(nn.Module):
@@ -125,4 +128,4 @@ class ProjectedDiscriminator(nn.Module):
     def normalize_(self) -> None:
         """Put every SAN direction back on its sphere; call after each optimiser step."""
         for head in self.heads:
-            head.san.normalize_()  # type: ignore[operator, union-attr]
+            cast("ScaleHead", head).san.normalize_()

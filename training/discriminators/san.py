@@ -18,26 +18,36 @@ class SanLogits(NamedTuple):
     direction: Tensor
     full: Tensor
 
+    def float(self) -> "SanLogits":
+        """In float32, in which losses are computed."""
+        return SanLogits(*(logits.float() for logits in self))
+
+    def split(self, size: int) -> tuple["SanLogits", "SanLogits"]:
+        """The first `size` images and the others."""
+        return SanLogits(*(logits[:size] for logits in self)), SanLogits(*(logits[size:] for logits in self))
+
 
 class SanHead(nn.Module):
     """A unit direction and a scale per class, shared by all positions.
 
     features [N, F, P], label [N, K] one-hot -> SanLogits. `weight` must be put back on the unit sphere with
     `normalize_` after every optimiser step; it takes no spectral norm and no weight decay.
+    directions: [K, F], where to start; random if None.
     """
 
-    def __init__(self, class_count: int, feature_count: int) -> None:
+    def __init__(self, class_count: int, feature_count: int, directions: Tensor | None = None) -> None:
         super().__init__()
-        self.weight = nn.Parameter(F.normalize(torch.randn(class_count, feature_count), dim=1))
+        start = torch.randn(class_count, feature_count) if directions is None else directions
+        self.weight = nn.Parameter(F.normalize(start, dim=1))
         self.scale = nn.Parameter(torch.ones(class_count))
 
     def forward(self, features: Tensor, label: Tensor) -> SanLogits:
         direction = label @ F.normalize(self.weight, dim=1)  # [N, F]
         scale = (label @ self.scale)[:, None]  # [N, 1]
         return SanLogits(
-            function=scale * _project(direction.detach(), features),
-            direction=scale.detach() * _project(direction, features.detach()),
-            full=scale * _project(direction, features),
+            function=scale * project(direction.detach(), features),
+            direction=scale.detach() * project(direction, features.detach()),
+            full=scale * project(direction, features),
         )
 
     @torch.no_grad()
@@ -46,6 +56,6 @@ class SanHead(nn.Module):
         self.weight.copy_(F.normalize(self.weight, dim=1))
 
 
-def _project(direction: Tensor, features: Tensor) -> Tensor:
-    """[N, F], [N, F, P] -> [N, P]."""
+def project(direction: Tensor, features: Tensor) -> Tensor:
+    """One direction per image on all positions: [N, F], [N, F, P] -> [N, P]."""
     return torch.einsum("nf,nfp->np", direction, features)
