@@ -1,9 +1,11 @@
-"""Process settings that training needs on a CPU."""
+"""What training needs of its process: settings for a CPU, and to be told when to stop."""
 
 import ctypes
 import ctypes.util
+import signal
 import sys
-from typing import Final
+from types import FrameType
+from typing import Any, Final
 
 import torch
 
@@ -39,3 +41,24 @@ def _keep_freed_memory() -> None:
     mallopt(_M_MMAP_MAX, 0)
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
     mallopt(_M_TOP_PAD, 2**28)
+
+
+class StopSignals:
+    """SIGTERM and Ctrl-C ask the loop to finish its step, save and return."""
+
+    def __init__(self) -> None:
+        self.received = False
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopSignals":
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        self.received = True

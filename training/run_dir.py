@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from training.config import TrainConfig
+from training.config import Configuration, TrainConfig
 from training.data import Dataset
 from training.errors import RunInvalidError
 
@@ -24,7 +24,7 @@ class RunDir:
         self.path = path
 
     @classmethod
-    def create(cls, path: Path, config: TrainConfig, dataset: Dataset, device: torch.device) -> "RunDir":
+    def create(cls, path: Path, config: Configuration, dataset: Dataset, device: torch.device) -> "RunDir":
         """Raises RunInvalidError if there is a run already."""
         if (path / "config.json").exists():
             raise RunInvalidError(f"{path} holds a run; resume it with --resume {path} or choose another --out")
@@ -43,6 +43,10 @@ class RunDir:
 
     def config(self) -> TrainConfig:
         return TrainConfig.from_dict(json.loads((self.path / "config.json").read_text()))
+
+    def is_diffusion(self) -> bool:
+        """Whether the run trains a latent diffusion model, whose configuration is another class."""
+        return "denoiser" in json.loads((self.path / "config.json").read_text())
 
     def environment(self) -> dict[str, Any]:
         """Versions, commit and dataset of the run's start."""

@@ -1,10 +1,8 @@
 """One training run from its first image to its last: data, trainer, snapshots, signals, progress."""
 
-import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -19,7 +17,7 @@ from training.data import Dataset, default_cache_dir, load_dataset
 from training.evaluation.quick_scores import quick_scores
 from training.evaluation.reference import Reference, extract_reference
 from training.loop import Tick, Trainer
-from training.process import prepare_process
+from training.process import StopSignals, prepare_process
 from training.run_dir import RunDir
 
 GRID_PER_CLASS = 8
@@ -57,7 +55,7 @@ def run(request: RunRequest) -> RunDir:
             trainer.grow_from(RunDir.open(request.grow).load_state())
         run_dir = RunDir.create(request.out, config, dataset, trainer.device)
     scorer = Scorer.for_run(config, request.data) if config.run.score_images else None
-    with _StopSignals() as signals, _progress(config, trainer) as (bar, task):
+    with StopSignals() as signals, _progress(config, trainer) as (bar, task):
         recorder = _Recorder(trainer, run_dir, scorer, bar, task)
         trainer.run_until(
             int(config.run.total_kimg * 1000),
@@ -147,27 +145,6 @@ def sample_grid(trainer: Trainer) -> npt.NDArray[np.uint8]:
         images = generator(z, label.expand(GRID_PER_CLASS, -1))
         rows.append(((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1))
     return np.asarray(torch.cat(rows).numpy())
-
-
-class _StopSignals:
-    """SIGTERM and Ctrl-C ask the loop to finish its step, save and return."""
-
-    def __init__(self) -> None:
-        self.received = False
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> "_StopSignals":
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._previous[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
-        self.received = True
 
 
 class _progress:  # noqa: N801 -- reads as a function in its one `with`
