@@ -73,7 +73,8 @@ class LdmConfig:
     @property
     def latent_side(self) -> int:
         """Side of the latent map."""
-        return self.resolution // 2 ** (len(self.autoencoder_channels) - 1)
+        halvings = len(self.autoencoder_channels) - 1
+        return self.resolution >> halvings
 
     @property
     def null_class(self) -> int:

@@ -1,11 +1,13 @@
 """Architectures by name: the only place that turns a manifest's words into a network."""
 
-from collections.abc import Mapping
+import importlib.util
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
 from model_store.errors import ArchitectureUnsupportedError
+from model_store.generators.ldm import LdmConfig, LdmGenerator
 from model_store.generators.masan import MasanConfig, MasanGenerator
 
 
@@ -33,7 +35,18 @@ def _cellgan(config: Mapping[str, Any]) -> nn.Module:
     return _masan({"attention_sites": "none", **config})
 
 
-_BUILDERS = {"masan": _masan, "cellgan": _cellgan}
+def _ldm(config: Mapping[str, Any]) -> nn.Module:
+    if importlib.util.find_spec("diffusers") is None:
+        raise ArchitectureUnsupportedError("ldm", tuple(a for a in ARCHITECTURES if a != "ldm"))
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+    return LdmGenerator(LdmConfig(**values))
+
+
+_BUILDERS: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
+    "masan": _masan,
+    "cellgan": _cellgan,
+    "ldm": _ldm,
+}
 ARCHITECTURES = tuple(_BUILDERS)
 
 
