@@ -145,6 +145,6 @@ def test_initialization_is_xavier_with_gain_and_spares_the_excluded() -> None:
     conv = module["conv"]
     assert isinstance(conv, nn.Conv2d)
     assert conv.bias is not None
-    assert float(conv.weight.std()) == pytest.approx(0.02 * (2 / (9 * (64 + 32))) ** 0.5, rel=0.05)
+    assert conv.weight.std().item() == pytest.approx(0.02 * (2 / (9 * (64 + 32))) ** 0.5, rel=0.05)
     assert torch.count_nonzero(conv.bias) == 0
     assert torch.equal(module.state_dict()["attention.weight"], kept)
