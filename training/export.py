@@ -17,10 +17,11 @@ from model_store.report import REPORT_FILE
 from model_store.sampling import make_reproducible
 from model_store.store import Checkpoint, ModelStore
 from model_store.weights import WEIGHTS_FILE, decode_weights, encode_weights
-from training.config import TrainConfig
+from training.config import DataConfig, RunConfig, TrainConfig
 from training.data import Dataset, load_dataset
 from training.errors import RunInvalidError
-from training.evaluation.report import Drawing, Progress, evaluate_checkpoint
+from training.evaluation.reference import Progress
+from training.evaluation.report import Drawing, evaluate_checkpoint
 from training.run_dir import RunDir
 from training.spectral_norm import SpectralNorm, spectral_weights
 
@@ -28,7 +29,8 @@ EXPORT_POWER_ITERATIONS: Final = 50
 """Power iterations before folding the averaged weights; their singular vectors lag behind the live ones."""
 
 INTENDED_USE: Final = (
-    "Labelled synthetic images to add to the training data of image classifiers, to test pipelines and to teach."
+    "Labelled synthetic images to add to the training data of image classifiers, to test pipelines and to"
+    " teach."
 )
 NOT_FOR: Final = (
     "Diagnosis, or any statement about a patient. Synthetic images must not enter a clinical record or the"
@@ -74,7 +76,10 @@ def generator_config(config: TrainConfig, class_count: int) -> dict[str, Any]:
 
 
 def fold_generator(
-    config: TrainConfig, class_count: int, parameters: Mapping[str, Tensor], singular_vectors: Mapping[str, Tensor]
+    config: TrainConfig,
+    class_count: int,
+    parameters: Mapping[str, Tensor],
+    singular_vectors: Mapping[str, Tensor],
 ) -> nn.Module:
     """A plain generator with spectral norm folded into its weights: eval mode, float32, on the CPU.
 
@@ -85,51 +90,91 @@ def fold_generator(
     normalize.load_state_dict({name: value.cpu() for name, value in singular_vectors.items()})
     with torch.no_grad():
         folded = normalize(
-            {name: value.detach().cpu() for name, value in parameters.items()}, iterations=EXPORT_POWER_ITERATIONS
+            {name: value.detach().cpu() for name, value in parameters.items()},
+            iterations=EXPORT_POWER_ITERATIONS,
         )
     plain.load_state_dict(folded)
     return use_transposed_convolutions(plain.eval().requires_grad_(False))
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainedGenerator:
+    """What a run made, of whatever architecture: a plain network on the CPU, and how it came about.
+
+    config: arguments of the architecture, as they stand in a manifest.
+    """
+
+    network: nn.Module
+    architecture: str
+    config: dict[str, Any]
+    classes: tuple[str, ...]
+    recipe: str
+    data: DataConfig
+    run: RunConfig
+    images_seen: int
+    seconds_trained: float
+
+
 def publish_run(
     run_dir: RunDir, store: ModelStore, publication: Publication, progress: Progress | None = None
 ) -> Checkpoint:
-    """Publish a run's generator with its report. Weights are stored as float16 and judged as stored.
+    """Publish a run's generator with its report. Raises what `publish_generator` raises."""
+    config = run_dir.config()
+    state = run_dir.load_state(publication.state)
+    classes = tuple(state["classes"])
+    trained = TrainedGenerator(
+        network=fold_generator(config, len(classes), state["G_ema"], state["normalize_G"]),
+        architecture="masan",
+        config=generator_config(config, len(classes)),
+        classes=classes,
+        recipe=config.recipe,
+        data=config.data,
+        run=config.run,
+        images_seen=state["images_seen"],
+        seconds_trained=state["seconds_trained"],
+    )
+    return publish_generator(run_dir, store, publication, trained, progress)
+
+
+def publish_generator(
+    run_dir: RunDir,
+    store: ModelStore,
+    publication: Publication,
+    trained: TrainedGenerator,
+    progress: Progress | None = None,
+) -> Checkpoint:
+    """Judge a generator against the run's data and publish it. Weights are stored and judged as float16.
 
     Raises RunInvalidError if the data are not those of the run, ModelAlreadyPublishedError, and what
     `evaluate_checkpoint` raises.
     """
-    config, environment = run_dir.config(), run_dir.environment()
-    state = run_dir.load_state(publication.state)
-    classes = tuple(state["classes"])
-    folded = fold_generator(config, len(classes), state["G_ema"], state["normalize_G"])
-    weights = encode_weights(folded, torch.float16)
+    environment = run_dir.environment()
+    weights = encode_weights(trained.network, torch.float16)
     dataset = load_dataset(
         publication.data,
-        resolution=config.run.resolution,
-        label_mode=config.data.label_mode,
-        deduplicate=config.data.deduplicate,
+        resolution=trained.run.resolution,
+        label_mode=trained.data.label_mode,
+        deduplicate=trained.data.deduplicate,
     )
-    trained_on = dataset.digest if config.data.hold_out_block < 0 else dataset.subset(
-        dataset.blocks != config.data.hold_out_block
-    ).digest
+    block = trained.data.hold_out_block
+    trained_on = dataset.digest if block < 0 else dataset.subset(dataset.blocks != block).digest
     if trained_on != environment["dataset"]["digest"]:
         raise RunInvalidError(f"{publication.data} is not the dataset of {run_dir.path}: the digests differ")
     manifest = Manifest(
         name=publication.name,
         version=publication.version,
-        architecture="masan",
-        config=generator_config(config, len(classes)),
-        classes=classes,
-        resolution=config.run.resolution,
+        architecture=trained.architecture,
+        config=trained.config,
+        classes=trained.classes,
+        resolution=trained.run.resolution,
         weights=_entry(WEIGHTS_FILE, weights),
-        dataset=_dataset_info(publication, config, environment["dataset"], dataset),
+        dataset=_dataset_info(publication, trained.data, environment["dataset"], dataset),
         training=TrainingHistory(
-            recipe=config.recipe,
-            images_seen=state["images_seen"],
-            hours=round(state["seconds_trained"] / 3600, 2),
+            recipe=trained.recipe,
+            images_seen=trained.images_seen,
+            hours=round(trained.seconds_trained / 3600, 2),
             device=environment["device"],
-            seed=config.run.seed,
+            seed=trained.run.seed,
             commit=environment["commit"],
             torch_version=environment["torch"],
             finished_at=datetime.now(UTC),
@@ -144,7 +189,7 @@ def publish_run(
     report = evaluate_checkpoint(
         generator,
         manifest.digest,
-        classes,
+        trained.classes,
         dataset,
         drawing=Drawing(n_fake=publication.n_fake),
         progress=progress,
@@ -159,16 +204,16 @@ def _entry(path: str, content: bytes) -> FileEntry:
 
 
 def _dataset_info(
-    publication: Publication, config: TrainConfig, trained_on: Mapping[str, Any], dataset: Dataset
+    publication: Publication, data: DataConfig, trained_on: Mapping[str, Any], dataset: Dataset
 ) -> DatasetInfo:
     cleaning = {
         "keep": "none",
         "inpaint": "scale bars painted over by style",
         "mask": "scale bars painted over by style; large boxes hidden from the discriminator",
     }[dataset.label_mode]
-    if config.data.deduplicate:
+    if data.deduplicate:
         cleaning += "; duplicates removed at thumbnail correlation 0.6"
-    block = config.data.hold_out_block
+    block = data.hold_out_block
     return DatasetInfo(
         name=publication.dataset_name,
         digest=trained_on["digest"],

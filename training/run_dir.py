@@ -42,11 +42,16 @@ class RunDir:
         return cls(path)
 
     def config(self) -> TrainConfig:
-        return TrainConfig.from_dict(json.loads((self.path / "config.json").read_text()))
+        return TrainConfig.from_dict(self.read_config())
+
+    def read_config(self) -> dict[str, Any]:
+        """config.json as it stands; a run of a latent diffusion model has other parts than `TrainConfig`."""
+        values: dict[str, Any] = json.loads((self.path / "config.json").read_text())
+        return values
 
     def is_diffusion(self) -> bool:
-        """Whether the run trains a latent diffusion model, whose configuration is another class."""
-        return "denoiser" in json.loads((self.path / "config.json").read_text())
+        """Whether the run trains a latent diffusion model."""
+        return "denoiser" in self.read_config()
 
     def environment(self) -> dict[str, Any]:
         """Versions, commit and dataset of the run's start."""
@@ -82,8 +87,12 @@ class RunDir:
 
     def save_samples(self, images: npt.NDArray[np.uint8], images_seen: int, columns: int) -> Path:
         """A grid of images [N, H, W, 3], row by row."""
-        path = self.path / "samples" / f"{images_seen:08d}.png"
-        Image.fromarray(image_grid(images, columns)).save(path)
+        return self.save_image(image_grid(images, columns), f"{images_seen:08d}")
+
+    def save_image(self, image: npt.NDArray[np.uint8], name: str) -> Path:
+        """A picture [H, W, 3] beside the sample grids."""
+        path = self.path / "samples" / f"{name}.png"
+        Image.fromarray(image).save(path)
         return path
 
     def _write_json(self, name: str, values: dict[str, Any]) -> None:
