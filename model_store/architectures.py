@@ -19,5 +19,5 @@ SAMPLING_PARAMETERS: Final[Mapping[str, frozenset[SamplingParameter]]] = Mapping
 
 
 def accepts(architecture: str, parameter: SamplingParameter) -> bool:
-    """Whether an architecture knows a parameter; one this build does not know is left to the worker to refuse."""
+    """Whether an architecture knows a parameter. An unknown architecture is left to the worker to refuse."""
     return parameter in SAMPLING_PARAMETERS.get(architecture, frozenset({parameter}))

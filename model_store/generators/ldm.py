@@ -1,4 +1,4 @@
-"""A class-conditional latent diffusion model as a generator: noise in, image out, like any other architecture.
+"""A class-conditional latent diffusion model as a generator: noise in, images out, like any other.
 
 The networks and the sampler are diffusers' parts. They are imported when a network is built, so that nobody
 who serves GANs alone pays for them.
@@ -49,22 +49,36 @@ class LdmConfig:
     guidance: float = 1.5
 
     def __post_init__(self) -> None:
-        for field in ("class_count", "autoencoder_groups", "denoiser_layers", "denoiser_groups", "attention_head_dim"):
+        for field in (
+            "class_count",
+            "autoencoder_groups",
+            "denoiser_layers",
+            "denoiser_groups",
+            "attention_head_dim",
+        ):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} {getattr(self, field)} is not at least 1")
-        for field, groups in zip(_CHANNEL_FIELDS, (self.autoencoder_groups, self.denoiser_groups), strict=True):
+        for field, groups in zip(
+            _CHANNEL_FIELDS, (self.autoencoder_groups, self.denoiser_groups), strict=True
+        ):
             widths = getattr(self, field)
             if len(widths) < 2 or any(width < 1 or width % groups for width in widths):
                 raise ValueError(f"{field} {widths} is not two or more multiples of the {groups} groups")
         if any(width % self.attention_head_dim for width in self.denoiser_channels[1:]):
-            raise ValueError(f"attention_head_dim {self.attention_head_dim} does not divide {self.denoiser_channels[1:]}")
+            raise ValueError(
+                f"attention_head_dim {self.attention_head_dim} does not divide {self.denoiser_channels[1:]}"
+            )
         step = 2 ** (len(self.autoencoder_channels) + len(self.denoiser_channels) - 2)
         if self.resolution < step or self.resolution % step:
-            raise ValueError(f"resolution {self.resolution} is not a multiple of {step}, which the halvings need")
+            raise ValueError(
+                f"resolution {self.resolution} is not a multiple of {step}, which the halvings need"
+            )
         if not self.scaling_factor > 0:
             raise ValueError(f"scaling_factor {self.scaling_factor} is not above 0")
         if not 0 < self.beta_start <= self.beta_end < 1:
-            raise ValueError(f"beta_start {self.beta_start}, beta_end {self.beta_end} are not 0 < start <= end < 1")
+            raise ValueError(
+                f"beta_start {self.beta_start}, beta_end {self.beta_end} are not 0 < start <= end < 1"
+            )
         if not 1 <= self.steps <= DIFFUSION_STEPS:
             raise ValueError(f"steps {self.steps} is not 1..{DIFFUSION_STEPS}")
         if not self.guidance >= 0:
@@ -85,7 +99,7 @@ class LdmConfig:
 class LdmGenerator(nn.Module):
     """z [N, Z], label [N, K] one-hot -> images [N, 3, R, R] in [-1, 1]; Z = 4 * latent side squared.
 
-    z is the noise that DDIM without added noise turns into a latent, so an image is a function of z and label.
+    z is the noise that DDIM turns into a latent without adding more: z and label determine the image.
     Holds the decoder only: sampling needs no encoder.
     """
 
@@ -100,7 +114,9 @@ class LdmGenerator(nn.Module):
         self.decoder = autoencoder.decoder
         self.denoiser = build_denoiser(config)
         self.scheduler = build_scheduler(config)
-        self.scheduler.set_timesteps(config.steps)  # from here on its steps change nothing: threads may share it
+        self.scheduler.set_timesteps(
+            config.steps
+        )  # from here on its steps change nothing: threads may share it
 
     def forward(self, z: Tensor, label: Tensor) -> Tensor:
         side = self.config.latent_side
@@ -118,12 +134,16 @@ class LdmGenerator(nn.Module):
         if guidance == 1:
             return predict_velocity(self.denoiser, latents, timestep, class_index)
         null = torch.full_like(class_index, self.config.null_class)
-        both = predict_velocity(self.denoiser, latents.repeat(2, 1, 1, 1), timestep, torch.cat([class_index, null]))
+        both = predict_velocity(
+            self.denoiser, latents.repeat(2, 1, 1, 1), timestep, torch.cat([class_index, null])
+        )
         with_class, without = both.chunk(2)
         return without + guidance * (with_class - without)
 
 
-def predict_velocity(denoiser: nn.Module, latents: Tensor, timestep: int | Tensor, class_index: Tensor) -> Tensor:
+def predict_velocity(
+    denoiser: nn.Module, latents: Tensor, timestep: int | Tensor, class_index: Tensor
+) -> Tensor:
     """v [N, 4, h, w] of noisy latents at a timestep (one, or one each) and class (index K: none)."""
     velocity: Tensor = denoiser(latents, timestep, class_labels=class_index, return_dict=False)[0]
     return velocity

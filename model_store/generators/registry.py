@@ -38,7 +38,7 @@ def _cellgan(config: Mapping[str, Any]) -> nn.Module:
 def _ldm(config: Mapping[str, Any]) -> nn.Module:
     if importlib.util.find_spec("diffusers") is None:
         raise ArchitectureUnsupportedError("ldm", tuple(a for a in ARCHITECTURES if a != "ldm"))
-    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
     return LdmGenerator(LdmConfig(**values))
 
 

@@ -1,0 +1,1 @@
+"""The class-conditional latent diffusion baseline: an autoencoder, then a denoiser of its latents."""
