@@ -1,15 +1,18 @@
 """Batches from a dataset that lies whole on the device: sampling, flips and rotations happen there."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from training.config import TrainConfig
 from training.data import Dataset
+from training.image_random import own_share
 
 
 class Batches:
-    """Draws real batches; the dataset stays uint8 on the device, an eighth of its float size."""
+    """Draws real batches; the dataset stays uint8 on the device, a quarter of its float size.
+
+    Nothing in a draw waits for the device: which images to take is decided there.
+    """
 
     def __init__(
         self, dataset: Dataset, config: TrainConfig, device: torch.device, random: torch.Generator
@@ -17,49 +20,54 @@ class Batches:
         self.config = config
         self.device = device
         self.random = random
-        self.images = torch.from_numpy(dataset.images).permute(0, 3, 1, 2).contiguous().to(device)
-        self.invented = torch.from_numpy(dataset.invented).to(device)
+        self.images = torch.from_numpy(dataset.images).permute(0, 3, 1, 2).contiguous().to(self.device)
+        self.invented = torch.from_numpy(dataset.invented).to(self.device)
         self.class_count = len(dataset.classes)
-        self.labels = torch.from_numpy(dataset.labels).to(device)
-        self.members = [torch.from_numpy(np.flatnonzero(dataset.labels == k)).to(device) for k in range(self.class_count)]
+        self.one_hot = torch.eye(self.class_count, device=self.device)
+        self.labels = torch.from_numpy(dataset.labels).to(self.device)
+        self.by_class = torch.argsort(self.labels, stable=True)  # [N]
+        self.class_sizes = torch.bincount(self.labels, minlength=self.class_count)  # [K]
+        self.class_starts = self.class_sizes.cumsum(0) - self.class_sizes  # [K], in `by_class`
+        places = torch.arange(config.optimizer.batch, device=self.device)
+        self.balanced_classes = places % self.class_count  # [N], of the global batch
 
     def draw(self) -> tuple[Tensor, Tensor, Tensor]:
         """real [N, 3, H, W] in [-1, 1], invented bool [N, 1, H, W], label [N, K] one-hot."""
-        index = self._indices()
+        index = own_share(self.random, self._indices())
         images, invented = self.images[index], self.invented[index][:, None]
         if self.config.data.flips or self.config.data.rot90:
             images, invented = self._turn(images, invented)
-        label = torch.nn.functional.one_hot(self.labels[index], self.class_count).float()
-        return images.float().div_(127.5).sub_(1.0), invented, label
+        return images.float().div_(127.5).sub_(1.0), invented, self.one_hot[self.labels[index]]
 
     def mean_colors(self) -> Tensor:
         """Mean RGB of each class in [-1, 1], [K, 3], invented pixels left out."""
         means = []
-        for members in self.members:
+        for class_index in range(self.class_count):
+            members = torch.nonzero(self.labels == class_index)[:, 0]
             seen = (~self.invented[members])[:, None].float()
             total = (self.images[members].float() * seen).sum(dim=(0, 2, 3))
             means.append(total / seen.sum() / 127.5 - 1.0)
         return torch.stack(means)
 
     def _indices(self) -> Tensor:
+        """Positions in the dataset of a global batch."""
         n = self.config.optimizer.batch
         if not self.config.data.class_balanced:
             return torch.randint(len(self.labels), (n,), generator=self.random, device=self.device)
-        classes = torch.arange(n, device=self.device) % self.class_count
         draw = torch.rand(n, generator=self.random, device=self.device)
-        sizes = torch.tensor([len(m) for m in self.members], device=self.device)
-        within = (draw * sizes[classes]).long()
-        return torch.stack([self.members[int(k)][i] for k, i in zip(classes.tolist(), within, strict=True)])
+        within = (draw * self.class_sizes[self.balanced_classes]).long()
+        return self.by_class[self.class_starts[self.balanced_classes] + within]
 
     def _turn(self, images: Tensor, invented: Tensor) -> tuple[Tensor, Tensor]:
         """A random symmetry of the square for each image and its mask: a smear has no up and no left."""
-        n = len(images)
-        draws = torch.randint(0, 2, (3, n, 1, 1, 1), generator=self.random, device=self.device).bool()
-        flips = [draws[0], draws[1]] if self.config.data.flips else []
-        for dim, chosen in zip((2, 3), flips, strict=False):
-            images = torch.where(chosen, images.flip(dim), images)
-            invented = torch.where(chosen, invented.flip(dim), invented)
+        n = self.config.optimizer.batch
+        draws = torch.randint(0, 2, (n, 3, 1, 1, 1), generator=self.random, device=self.device)
+        turns = own_share(self.random, draws).bool()  # [N, 3, 1, 1, 1]
+        if self.config.data.flips:
+            for dim, chosen in ((2, turns[:, 0]), (3, turns[:, 1])):
+                images = torch.where(chosen, images.flip(dim), images)
+                invented = torch.where(chosen, invented.flip(dim), invented)
         if self.config.data.rot90:
-            images = torch.where(draws[2], images.transpose(2, 3), images)
-            invented = torch.where(draws[2], invented.transpose(2, 3), invented)
+            images = torch.where(turns[:, 2], images.transpose(2, 3), images)
+            invented = torch.where(turns[:, 2], invented.transpose(2, 3), invented)
         return images, invented

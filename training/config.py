@@ -1,4 +1,4 @@
-"""Everything a run can be told, in frozen dataclasses; a preset gives a whole one, `--set` changes a field."""
+"""Everything a run can be told, in frozen dataclasses; a preset gives a whole one, `--set` changes one."""
 
 import dataclasses
 import tomllib
@@ -29,16 +29,23 @@ class Configuration:
             key, separator, text = setting.partition("=")
             part, _, name = key.strip().partition(".")
             if not separator or part not in values or not isinstance(values[part], dict):
-                raise ConfigInvalidError(f"--set {setting!r}: write part.field=value, part one of {_parts(values)}")
+                raise ConfigInvalidError(
+                    f"--set {setting!r}: write part.field=value, part one of {_parts(values)}"
+                )
             if name not in values[part]:
-                raise ConfigInvalidError(f"--set {key.strip()}: unknown; {part} has {', '.join(values[part])}")
+                raise ConfigInvalidError(
+                    f"--set {key.strip()}: unknown; {part} has {', '.join(values[part])}"
+                )
             values[part][name] = _parse(text.strip())
         return self.from_dict(values)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """hold_out_block: the series block never trained on (0..4), or -1 to train on all images."""
+    """hold_out_block: the series block never trained on (0..4), or -1 to train on all images.
+
+    classes: folder name -> class slug, where the folder's own name or `classes.toml` should not decide.
+    """
 
     label_mode: LabelMode = "mask"
     deduplicate: bool = True
@@ -46,6 +53,7 @@ class DataConfig:
     flips: bool = True
     rot90: bool = True
     class_balanced: bool = True
+    classes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,14 +142,21 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """precision: `bf16` runs convolutions in bfloat16, losses and normalisations of weights in float32."""
+    """precision: `bf16` runs convolutions in bfloat16, losses and normalisations of weights in float32.
+
+    memory_format: how feature maps lie in memory. `auto`, for either, times a convolution on the device when
+    the run starts and takes what is fastest; the run's own configuration then names it.
+    """
 
     total_kimg: float = 12_800.0
     resolution: int = 256
     seed: int = 2077
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    memory_format: Literal["auto", "contiguous", "channels_last"] = "contiguous"
     compile: bool = False
-    """Fuse the generator's element-wise work with `torch.compile`; needs a C++ compiler, a minute at start."""
+    """Fuse the generator's element-wise work with `torch.compile`: needs a C++ compiler and a first minute."""
+    tick_kimg: float = 0.512
+    """Images between two status lines; numbers leave the device only then."""
     snapshot_kimg: float = 4.0
     score_images: int = 64
     """Images per class drawn at each snapshot to score the run; 0 scores nothing."""
@@ -165,6 +180,9 @@ class TrainConfig(Configuration):
             raise ConfigInvalidError(f"data.hold_out_block {self.data.hold_out_block} is not -1..4")
         if self.optimizer.batch < 1:
             raise ConfigInvalidError(f"optimizer.batch {self.optimizer.batch} is not at least 1")
+        for name in ("tick_kimg", "snapshot_kimg", "total_kimg"):
+            if getattr(self.run, name) <= 0:
+                raise ConfigInvalidError(f"run.{name} {getattr(self.run, name)} is not above 0")
         if self.losses.r1_every < 1:
             raise ConfigInvalidError(f"losses.r1_every {self.losses.r1_every} is not at least 1")
         if self.discriminator.kind != "pixel" and self.run.resolution < 64:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.errors import ConfigInvalidError
+from training.image_random import draw_for_images
 
 POLICIES: Final = ("color", "translation", "cutout")
 TRANSLATION_RATIO: Final = 0.125
@@ -97,9 +98,17 @@ def cutout(x: Tensor, centre_y: Tensor, centre_x: Tensor, height: int, width: in
 
 
 def _uniform(n: int, generator: torch.Generator | None, like: Tensor) -> Tensor:
-    return torch.rand(n, 1, 1, 1, generator=generator, device=like.device, dtype=like.dtype)
+    return draw_for_images(
+        n,
+        generator,
+        lambda m, source: torch.rand(m, 1, 1, 1, generator=source, device=like.device, dtype=like.dtype),
+    )
 
 
 def _integers(low: int, high: int, like: Tensor, generator: torch.Generator | None) -> Tensor:
     """One draw per image, `high` excluded: int64 [N]."""
-    return torch.randint(low, high, (like.shape[0],), generator=generator, device=like.device)
+    return draw_for_images(
+        like.shape[0],
+        generator,
+        lambda m, source: torch.randint(low, high, (m,), generator=source, device=like.device),
+    )

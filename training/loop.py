@@ -1,4 +1,4 @@
-"""The training loop: alternate discriminator and generator on one batch, average the weights, remember it all."""
+"""The training loop: one batch for the discriminator and the generator, then average the weights."""
 
 import math
 import time
@@ -16,11 +16,16 @@ from model_store.generators.registry import build_generator
 from training import losses
 from training.adversaries import Adversary, PixelAdversary, ProjectedAdversary
 from training.batches import Batches
+from training.compilation import compiled
 from training.config import TrainConfig
 from training.data import Dataset
 from training.errors import RunInvalidError, TrainingDivergedError
 from training.export import EXPORT_POWER_ITERATIONS, fold_generator, generator_config
+from training.hardware import MEMORY_FORMATS, fit_to_device
+from training.image_random import ImageRandom, draw_for_images
+from training.ranks import Ranks
 from training.spectral_norm import SpectralNorm, initialize, spectral_weights
+
 
 @dataclass(frozen=True, slots=True)
 class Tick:
@@ -37,22 +42,27 @@ class Trainer:
     Names follow the field: G and D are trained, G_ema is the averaged generator that is published.
     """
 
-    def __init__(self, config: TrainConfig, dataset: Dataset, device: str = "cpu") -> None:
+    def __init__(
+        self, config: TrainConfig, dataset: Dataset, device: str = "cpu", ranks: Ranks | None = None
+    ) -> None:
+        self.device = torch.device(device)
+        self.ranks = ranks or Ranks()
+        config = fit_to_device(config, self.device, self.ranks)
         torch.manual_seed(config.run.seed)
         self.config = config
-        self.device = torch.device(device)
         self.classes = dataset.classes
-        self.random = torch.Generator(self.device).manual_seed(config.run.seed)
+        share = self.ranks.share(config.optimizer.batch)
+        self.random = ImageRandom(self.device, config.run.seed, self.ranks, share)
         self.batches = Batches(dataset, config, self.device, self.random)
         self.target_colors = self.batches.mean_colors()
 
         self.G = build_generator("masan", generator_config(config, len(dataset.classes))).to(self.device)
-        use_transposed_convolutions(self.G)
+        use_transposed_convolutions(self.G).to(memory_format=MEMORY_FORMATS[config.run.memory_format])
         names = spectral_weights(self.G, exclude=config.generator.unnormalized)
         initialize(self.G, config.generator.init_gain, exclude=("attention",))
         self.normalize_G = SpectralNorm(self.G, names).to(self.device)
         self.G_ema = {name: parameter.detach().clone() for name, parameter in self.G.named_parameters()}
-        self.generate = torch.compile(self._generate, dynamic=False) if config.run.compile else self._generate
+        self.generate = compiled(self._generate) if config.run.compile else self._generate
         self.adversaries: list[Adversary] = make_adversaries(config, len(dataset.classes), self)
         self.optimizer_G = _adam(self.G, config.optimizer.generator_lr, config)
         self.optimizer_D = _adam(self._discriminators(), config.optimizer.discriminator_lr, config)
@@ -61,17 +71,23 @@ class Trainer:
         self.warmup_left = int(config.optimizer.warmup_kimg * 1000)
 
     def step(self) -> dict[str, Tensor]:
-        """One step of D and one of G on the same batch. Returns the terms, still on the device."""
+        """One step of D and one of G on the same batch. Returns this rank's terms, still on the device.
+
+        Nothing in it waits for the device.
+        """
         config = self.config
         real, invented, label = self.batches.draw()
-        z = torch.randn(
-            len(label), config.generator.latent_dim, generator=self.random, device=self.device
-        )  # [N, Z]
+        z = draw_for_images(len(label), self.random, self._latents)  # [N, Z]
         weights = self.normalize_G(dict(self.G.named_parameters()))
         fake = self.generate(weights, z, label)  # [N, 3, H, W]
         seen = ~invented  # invented pixels are hidden from D in the real image and in its generated partner
+        memory_format = MEMORY_FORMATS[config.run.memory_format]
         for adversary in self.adversaries:
-            adversary.observe(real * seen, fake * seen, label)
+            adversary.observe(
+                (real * seen).contiguous(memory_format=memory_format),
+                (fake * seen).contiguous(memory_format=memory_format),
+                label,
+            )
 
         terms: dict[str, Tensor] = {}
         loss_D = torch.zeros((), device=self.device)
@@ -81,48 +97,64 @@ class Trainer:
             terms |= logged
         self.optimizer_D.zero_grad(set_to_none=True)
         loss_D.backward()
+        self.ranks.average_gradients(self._discriminators().parameters())
         self.optimizer_D.step()
         for adversary in self.adversaries:
             adversary.after_step()
+        self._share_statistics()
         terms["loss_D"] = loss_D.detach()
 
         if self.warmup_left > 0:  # a fresh discriminator on a trained generator learns alone first
-            self.warmup_left -= len(label)
+            self.warmup_left -= config.optimizer.batch
             return terms
         loss_G = torch.stack([a.weight * a.generator_loss() for a in self.adversaries]).sum()
-        color = losses.mean_color(fake, label, self.target_colors)
+        colors = self.ranks.gather(fake.mean(dim=(2, 3), keepdim=True))  # [batch, 3, 1, 1]
+        color = losses.mean_color(colors, self.ranks.gather(label), self.target_colors)
         terms |= {"loss_G": loss_G.detach(), "color": color.detach()}
         self.optimizer_G.zero_grad(set_to_none=True)
         (loss_G + config.losses.mean_color_weight * color).backward()
+        self.ranks.average_gradients(self.G.parameters())
         self.optimizer_G.step()
-        self.images_seen += len(label)
-        self._average_weights(len(label))
+        self.images_seen += config.optimizer.batch
+        self._average_weights(config.optimizer.batch)
         return terms
+
+    def _latents(self, n: int, generator: torch.Generator | None) -> Tensor:
+        return torch.randn(n, self.config.generator.latent_dim, generator=generator, device=self.device)
 
     def _generate(self, weights: dict[str, Tensor], z: Tensor, label: Tensor) -> Tensor:
         with self.autocast():
             images: Tensor = functional_call(self.G, weights, (z, label))
         return images.float()
 
-    def run_until(
-        self, images: int, *, stop: Callable[[], bool], on_tick: Callable[[Tick], None], tick_images: int = 512
-    ) -> None:
-        """Train until `images` were seen or `stop()` says so. Raises TrainingDivergedError."""
-        while self.images_seen < images and not stop():
+    def run_until(self, images: int, *, stop: Callable[[], bool], on_tick: Callable[[Tick], None]) -> None:
+        """Train until `images` were seen or `stop()` says so at any rank. Raises TrainingDivergedError.
+
+        Alone, a stop is obeyed after the step; ranks agree on it at a tick.
+        """
+        batch, tick_images = self.config.optimizer.batch, self.config.run.tick_kimg * 1000
+        while self.images_seen < images and not self.ranks.any(stop(), self.device):
             started, steps = time.perf_counter(), 0
             sums: dict[str, Tensor] = {}
-            while steps * self.config.optimizer.batch < tick_images and not stop():
+            while self.images_seen < images and (steps == 0 or steps * batch < tick_images):
                 for name, value in self.step().items():
                     sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value
                 steps += 1
-            if not steps:
-                return
+                if self.ranks.size == 1 and stop():
+                    break
+            self.ranks.average(list(sums.values()))
             means = {name: float(total) / steps for name, total in sums.items()}
             seconds = time.perf_counter() - started
             self.seconds_trained += seconds
-            if not all(math.isfinite(value) for value in means.values()):
-                raise TrainingDivergedError(self.images_seen, means)
-            on_tick(Tick(self.images_seen, steps * self.config.optimizer.batch / seconds, means))
+            self._check_finite(means)
+            on_tick(Tick(self.images_seen, steps * batch / seconds, means))
+
+    def _check_finite(self, means: Mapping[str, float]) -> None:
+        """Raises TrainingDivergedError if a loss or the norm of a weight is not finite."""
+        norms = torch._foreach_norm([*self.G.parameters(), *self._discriminators().parameters()])
+        values = {**means, "norm of all weights": float(torch.stack(list(norms)).sum())}
+        if not all(math.isfinite(value) for value in values.values()):
+            raise TrainingDivergedError(self.images_seen, values)
 
     def export_generator(self) -> nn.Module:
         """G_ema as it would be published; see `training.export.fold_generator`."""
@@ -154,7 +186,9 @@ class Trainer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Raises RunInvalidError if the state is of other classes."""
         if list(state["classes"]) != list(self.classes):
-            raise RunInvalidError(f"the run was trained on {state['classes']}, the data has {list(self.classes)}")
+            raise RunInvalidError(
+                f"the run was trained on {state['classes']}, the data has {list(self.classes)}"
+            )
         self.G.load_state_dict(state["G"])
         for name, value in state["G_ema"].items():
             self.G_ema[name].copy_(value)
@@ -193,6 +227,11 @@ class Trainer:
     def _discriminators(self) -> nn.ModuleList:
         return nn.ModuleList(adversary.module for adversary in self.adversaries)
 
+    def _share_statistics(self) -> None:
+        """Give every rank the mean of what each keeps of its own images, such as LeCam's anchors."""
+        if self.ranks.size > 1:
+            self.ranks.average([b for b in self._discriminators().buffers() if b.is_floating_point()])
+
     @torch.no_grad()
     def _average_weights(self, batch: int) -> None:
         optimizer = self.config.optimizer
@@ -214,7 +253,7 @@ def make_adversaries(config: TrainConfig, class_count: int, trainer: Trainer) ->
             PixelAdversary(config, class_count, trainer.autocast, trainer.random, weight=weight)
         )
     for adversary in adversaries:
-        adversary.module.to(trainer.device)
+        adversary.module.to(trainer.device).to(memory_format=MEMORY_FORMATS[config.run.memory_format])
     return adversaries
 
 

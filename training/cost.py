@@ -1,0 +1,178 @@
+"""What a configuration will cost: parameters, FLOPs and memory of a step that is traced, not run."""
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, ParamSpec, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from training.config import TrainConfig
+from training.data import Dataset
+from training.hardware import fastest, fit_to_device, measure
+from training.loop import Trainer
+
+P = ParamSpec("P")
+R = TypeVar("R")
+CPU_SHARE: Final = 0.25
+"""Images/s of a run over what its FLOPs would allow at the calibration's rate: the rest is element-wise work.
+Measured with preset `cpu` on two threads of an EPYC with AVX-512: 18.8 images/s."""
+GPU_SHARE: Final = 0.25
+"""The same guess for a GPU, whose convolutions leave memory traffic a larger part. Not measured."""
+H100_FLOPS: Final = 989e12
+"""Dense bfloat16 peak of an H100 SXM, from its data sheet."""
+H100_SHARE: Final = 0.05
+"""Of the peak; the networks' many maps of 32 to 64 channels are bound by memory. Not measured."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A training step in numbers. FLOPs are those of convolutions and products, a multiply-add being two.
+
+    parameters: what each network trains; frozen_parameters: feature networks a discriminator stands on.
+    generator_flops, discriminator_flops: one forward of one image. step_flops: everything a training step does
+    per image, lazy terms at their share. memory_bytes: peak of tensors, dataset left out.
+    """
+
+    generator_parameters: int
+    discriminator_parameters: int
+    frozen_parameters: int
+    generator_flops: float
+    discriminator_flops: float
+    step_flops: float
+    memory_bytes: int
+
+
+def measure_cost(config: TrainConfig, class_count: int) -> Cost:
+    """Build the networks and trace two steps with tensors that have a shape and no content."""
+    config = replace(config, run=replace(config.run, compile=False))
+    trainer = Trainer(fit_to_device(config, torch.device("cpu")), _blank_dataset(config, class_count))
+    discriminators = nn.ModuleList(adversary.module for adversary in trainer.adversaries)
+    trunks = [a.features for a in trainer.adversaries if hasattr(a, "features")]
+    batch = config.optimizer.batch
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        parts = _Parts(trainer)
+        full = _traced_step(trainer)  # with R1, if there is any
+        forward = parts.flops()
+        lazy = (
+            full
+            if config.losses.r1_every == 1 or config.discriminator.kind == "projected"
+            else _traced_step(trainer)
+        )
+    step = lazy.flops + (full.flops - lazy.flops) / config.losses.r1_every
+    return Cost(
+        generator_parameters=_count(trainer.G),
+        discriminator_parameters=_count(discriminators),
+        frozen_parameters=sum(p.numel() for trunk in trunks for p in trunk.parameters()),
+        generator_flops=forward[0] / batch,
+        discriminator_flops=forward[1] / batch,
+        step_flops=step / batch,
+        memory_bytes=full.peak_bytes + _state_bytes(trainer, discriminators),
+    )
+
+
+def estimated_rate(config: TrainConfig, cost: Cost, device: torch.device) -> tuple[float, float]:
+    """(images/s of a whole run, FLOP/s of the calibrating convolution) on `device`, an estimate."""
+    rate = fastest(measure(config, device)).flops_per_second
+    share = GPU_SHARE if device.type == "cuda" else CPU_SHARE
+    return share * rate / cost.step_flops, rate
+
+
+class _Parts:
+    """Meters around what runs forward only: the generator, frozen features, discriminators in G's loss."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.generator, self.features, self.heads = _Meter(), _Meter(), _Meter()
+        trainer.generate = _metered(trainer.generate, self.generator)
+        for adversary in trainer.adversaries:
+            observe = _metered(adversary.observe, self.features)
+            loss = _metered(adversary.generator_loss, self.heads)
+            vars(adversary).update(observe=observe, generator_loss=loss)
+
+    def flops(self) -> tuple[float, float]:
+        """Of a batch's forward: generator, discriminators. Features are of real and generated images."""
+        return self.generator.flops, self.features.flops / 2 + self.heads.flops
+
+
+def _metered(function: Callable[P, R], meter: "_Meter") -> Callable[P, R]:
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        with meter:
+            return function(*args, **kwargs)
+
+    return call
+
+
+def _traced_step(trainer: Trainer) -> "_Meter":
+    meter = _Meter()
+    with meter:
+        trainer.step()
+    return meter
+
+
+class _Meter(TorchDispatchMode):
+    """Adds up the FLOPs of every operation, and the bytes of the results that are alive at once."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.flops = 0.0
+        self.live_bytes = 0
+        self.peak_bytes = 0
+        self._known: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        count = flop_registry.get(func._overloadpacket)
+        if count is not None:
+            self.flops += count(*args, **(kwargs or {}), out_val=result)
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor):
+                self._hold(tensor)
+        return result
+
+    def _hold(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if storage in self._known:
+            return
+        self._known.add(storage)
+        size = storage.nbytes()
+        self.live_bytes += size
+        self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+        weakref.finalize(storage, self._release, size)
+
+    def _release(self, size: int) -> None:
+        self.live_bytes -= size
+
+
+def _count(module: nn.Module) -> int:
+    """Trained parameters."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def _state_bytes(trainer: Trainer, discriminators: nn.ModuleList) -> int:
+    """Weights, their average and two moments each; gradients are part of the traced step."""
+    trained = 4 * _count(trainer.G) + 3 * _count(discriminators)
+    return 4 * trained
+
+
+def _blank_dataset(config: TrainConfig, class_count: int) -> Dataset:
+    """Two images a class, of zeros."""
+    side, n = config.run.resolution, 2 * class_count
+    return Dataset(
+        root=Path(),
+        classes=tuple(f"class_{k}" for k in range(class_count)),
+        images=np.zeros((n, side, side, 3), np.uint8),
+        invented=np.zeros((n, side, side), np.bool_),
+        labels=np.arange(n, dtype=np.int64) % class_count,
+        files=("",) * n,
+        styles=("none",) * n,
+        blocks=np.zeros(n, np.int64),
+        digest="",
+        label_mode=config.data.label_mode,
+    )
