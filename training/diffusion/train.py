@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,9 +136,9 @@ class DiffusionRun:
         return latents
 
     def _second_stage(self, latents: Latents) -> None:
-        trainer = DenoiserTrainer(self.config, len(self.dataset.classes), latents, self.device)
         first = self.run_dir.load_state(AUTOENCODER_FILE)
         reference = self._reference()
+        trainer = DenoiserTrainer(self.config, len(self.dataset.classes), latents, self.device)
         best = self.run_dir.best_score()
 
         def snapshot() -> None:
@@ -242,8 +243,16 @@ class _Recorder:
         self.run.bars.update(self.task, completed=tick.images_seen, rate=f"{rate:.1f} images/s")
         if tick.images_seen >= self.next_snapshot:
             self.run.run_dir.save_state(self.run._state(self.trainer))
-            self.snapshot()
+            with _untouched_random(self.trainer.device):
+                self.snapshot()
             self.next_snapshot = (tick.images_seen // self.interval + 1) * self.interval
+
+
+@contextmanager
+def _untouched_random(device: torch.device) -> Iterator[None]:
+    """Fresh networks draw their weights from the generator that dropout uses; put it back after."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
 
 
 def _progress() -> Progress:
