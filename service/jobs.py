@@ -7,9 +7,11 @@ from typing import Any, Self, cast
 
 from redis import Redis
 
+from model_store.architectures import accepts
 from model_store.store import Checkpoint
 from service.errors import (
     FieldError,
+    InvalidParameterError,
     JobFinishedError,
     NotFoundError,
     NoWorkerError,
@@ -115,11 +117,14 @@ class JobService:
     def submit(self, request: GenerationRequest, now: float) -> JobRecord:
         """Admit a job, write its record and enqueue its first window.
 
-        Raises UnknownClassError, NoWorkerError, QueueFullError.
+        Raises UnknownClassError, InvalidParameterError for a truncation that the checkpoint's architecture
+        does not have, NoWorkerError, QueueFullError.
         """
         manifest = request.checkpoint.manifest
         if request.class_slug not in manifest.classes:
             raise _unknown_class(request)
+        if request.truncation != 1 and not accepts(manifest.architecture, "truncation"):
+            raise _truncation_unknown(request)
         workers = live_workers(self.redis, now)
         active = list(self.active())
         self._admit(request.n, workers, active)
@@ -239,3 +244,12 @@ def _unknown_class(request: GenerationRequest) -> UnknownClassError:
         f"{manifest.reference} has no class {request.class_slug[:100]!r}; it has {known}.",
         errors=[FieldError("class", f"unknown class {request.class_slug[:100]!r}", list(manifest.classes))],
     )
+
+
+def _truncation_unknown(request: GenerationRequest) -> InvalidParameterError:
+    manifest = request.checkpoint.manifest
+    reason = f"architecture {manifest.architecture} has no truncation"
+    detail = f"{manifest.reference}: {reason}, given as {request.truncation:g}; leave it out."
+    if "guidance" in manifest.config:
+        detail += f" Its images are drawn with guidance {manifest.config['guidance']}, as published."
+    return InvalidParameterError(detail, errors=[FieldError("truncation", reason, "1")])

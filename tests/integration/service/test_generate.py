@@ -3,11 +3,12 @@
 import pytest
 from rq.registry import StartedJobRegistry
 
-from model_store.store import Checkpoint
+from model_store.store import Checkpoint, ModelStore
+from model_store.weights import WEIGHTS_FILE
 from service.job_queue import JobQueue
 from service.parameters import MAX_N
 from service.settings import ServiceSettings
-from tests.checkpoints import CLASSES
+from tests.checkpoints import CLASSES, describe
 from tests.integration.service.harness import Clock, Service, running
 from worker.contract import keys
 from worker.contract.chunk_queue import open_queue
@@ -178,3 +179,20 @@ def test_chunks_are_json_and_retried(service: Service) -> None:
     assert chunk.retries_left
     assert StartedJobRegistry(queue=queue).get_job_ids(cleanup=False) == []
     assert JobQueue(queue.connection).position(chunk.id) == 1
+
+
+def test_truncation_of_an_architecture_without_it_is_refused(service: Service) -> None:
+    weights = b"the service reads no weights"
+    config = {"resolution": 32, "guidance": 1.5}
+    manifest = describe("diffusion", "1", weights, config, architecture="ldm")
+    ModelStore(service.settings.model_store_url).publish(manifest, {WEIGHTS_FILE: weights})
+    path = "/generate?class=pro_b&n=2&model=diffusion@1"
+
+    refused = service.client.post(f"{path}&truncation=0.7")
+
+    assert refused.status_code == 422
+    assert refused.json()["code"] == "invalid_parameter"
+    assert refused.json()["errors"][0]["name"] == "truncation"
+    assert "ldm has no truncation" in refused.json()["detail"]
+    assert "guidance 1.5" in refused.json()["detail"]
+    assert service.client.post(path).status_code == 202
