@@ -1,12 +1,13 @@
 """A folder per class, read into memory: duplicates removed, scale bars handled, resized once, cached."""
 
 import hashlib
+import io
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -18,13 +19,22 @@ from model_store.quality.scale_bar import ScaleBarStyle, clean_scale_bar, detect
 from model_store.quality.series import series_blocks
 from model_store.quality.thumbnails import DUPLICATE_CORRELATION, unique_indices
 from training.errors import DatasetInvalidError
+from training.sources import (
+    CLASSES_FILE,
+    Progress,
+    Source,
+    file_number,
+    image_files,
+    open_source,
+    other_files,
+)
 
 LabelMode = Literal["inpaint", "mask", "keep"]
-SUFFIXES: Final = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
-B_ALL_CLASSES: Final = {"Benign": "benign", "Early": "early_pre_b", "Pre": "pre_b", "Pro": "pro_b"}
+B_ALL_CLASSES: Final = Path(__file__).with_name("b_all_classes.toml")
 """Slugs of the published B-ALL folders."""
 CACHE_VERSION: Final = 3
-Progress = Callable[[int, int], None]
+NOT_AN_IMAGE: Final = (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError)
+"""What `read_square` raises for a file that is no usable image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +99,7 @@ def load_dataset(
     cache_dir: Path | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
-    """Read every image under `root/<class folder>/`.
+    """Read every image under `root/<class folder>/`, or in the file that `masan data pack` made of it.
 
     Folders become classes in alphabetical order; slugs come from `class_slugs`, else `classes.toml` in
     `root` (`[classes]`, folder = "slug"), else the B-ALL map where its four folders are there, else the
@@ -97,18 +107,25 @@ def load_dataset(
     marks large painted-over boxes in `invented`. Resize: bicubic, once. Files that are no images are skipped
     and named. Raises DatasetInvalidError for a missing folder, fewer than two classes or an empty class.
     """
-    root = Path(root)
-    folders = _class_folders(root)
-    slugs = _class_slugs(root, folders, class_slugs or {})
-    paths = [(path, label) for label, folder in enumerate(folders) for path in _image_files(folder)]
-    source = _source_digest(root, paths)
+    source = open_source(Path(root))
+    _check_folders(source)
+    slugs = class_slug_list(source, class_slugs or {})
+    names = [
+        (name, label) for label, folder in enumerate(source.folders) for name in image_files(source, folder)
+    ]
     key = _digest(
-        source, str(CACHE_VERSION), str(resolution), label_mode, str(deduplicate), *slugs
+        _source_digest(source, names),
+        str(CACHE_VERSION),
+        str(resolution),
+        label_mode,
+        str(deduplicate),
+        *slugs,
     )
     cached = (cache_dir or default_cache_dir()) / f"dataset-{key[:32]}.npz"
     if not cached.exists():
-        _build_cache(cached, root, paths, resolution, label_mode, deduplicate, len(folders), progress)
-    return _read_cache(cached, root, tuple(slugs), key, label_mode)
+        _build_cache(cached, source, names, resolution, label_mode, deduplicate, progress)
+    dataset = _read_cache(cached, source.root, tuple(slugs), key, label_mode)
+    return replace(dataset, skipped={**dataset.skipped, **other_files(source)})
 
 
 def default_cache_dir() -> Path:
@@ -121,39 +138,44 @@ def slugify(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "class"
 
 
-def _class_folders(root: Path) -> list[Path]:
-    if not root.is_dir():
-        raise DatasetInvalidError(root, "no such folder")
-    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+def _check_folders(source: Source) -> None:
+    folders = source.folders
     if len(folders) < 2:
-        raise DatasetInvalidError(root, f"{len(folders)} class folders; at least 2 are needed")
-    return folders
+        found = f"1 class folder ({folders[0]})" if folders else "no class folders"
+        raise DatasetInvalidError(source.root, f"{found}; at least 2 are needed")
+    for folder in folders:
+        if not image_files(source, folder):
+            raise DatasetInvalidError(source.root, f"class folder {folder!r} holds no image")
 
 
-def _class_slugs(root: Path, folders: list[Path], given: Mapping[str, str]) -> list[str]:
-    names = [folder.name for folder in folders]
-    table: Mapping[str, str] = B_ALL_CLASSES if set(names) == set(B_ALL_CLASSES) else {}
-    toml = root / "classes.toml"
-    if toml.exists():
-        table = tomllib.loads(toml.read_text())["classes"]
+def class_slug_list(source: Source, given: Mapping[str, str]) -> list[str]:
+    """The slug of each class folder. Raises DatasetInvalidError for a table that cannot name the classes."""
+    names, root = source.folders, source.root
+    table = _class_table(B_ALL_CLASSES.read_bytes(), B_ALL_CLASSES)
+    if set(table) != set(names):
+        table = {}
+    if CLASSES_FILE in source.files:
+        table = _class_table(source.read(CLASSES_FILE), root / CLASSES_FILE)
+    unknown = [name for name in given if name not in names]
+    if unknown:
+        raise DatasetInvalidError(root, f"has no class folder {unknown[0]!r}; there is {', '.join(names)}")
     slugs = [given.get(name, table.get(name, slugify(name))) for name in names]
+    for slug in slugs:
+        if slugify(slug) != slug:
+            raise DatasetInvalidError(root, f"{slug!r} is no class slug; write it like {slugify(slug)!r}")
     if len(set(slugs)) != len(slugs):
-        raise DatasetInvalidError(root, f"two folders have the same class slug: {slugs}")
+        raise DatasetInvalidError(root, f"two folders have the same class slug: {', '.join(slugs)}")
     return slugs
 
 
-def _image_files(folder: Path) -> list[Path]:
-    return sorted((p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES), key=_natural)
-
-
-def _natural(path: Path) -> tuple[int, str]:
-    return _file_number(path.name), path.name
-
-
-def _file_number(name: str) -> int:
-    """The last number in a file name, which orders the fields of a slide; -1 without one."""
-    numbers = re.findall(r"\d+", name)
-    return int(numbers[-1]) if numbers else -1
+def _class_table(content: bytes, path: Path) -> dict[str, str]:
+    try:
+        table = tomllib.loads(content.decode())["classes"]
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError) as error:
+        raise DatasetInvalidError(path, f"is no table of classes: {error}") from error
+    if not isinstance(table, dict) or not all(isinstance(slug, str) for slug in table.values()):
+        raise DatasetInvalidError(path, 'write lines such as Early = "early_pre_b" under [classes]')
+    return table
 
 
 def _digest(*parts: str) -> str:
@@ -163,39 +185,39 @@ def _digest(*parts: str) -> str:
     return digest.hexdigest()
 
 
-def _source_digest(root: Path, paths: list[tuple[Path, int]]) -> str:
-    def line(path: Path) -> str:
-        return f"{path.relative_to(root).as_posix()}:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+def _source_digest(source: Source, names: list[tuple[str, int]]) -> str:
+    def line(name: str) -> str:
+        return f"{name}:{hashlib.sha256(source.read(name)).hexdigest()}"
 
     with ThreadPoolExecutor() as pool:
-        return _digest(*pool.map(line, (path for path, _ in paths)))
+        return _digest(*pool.map(line, (name for name, _ in names)))
 
 
 def _build_cache(
     target: Path,
-    root: Path,
-    paths: list[tuple[Path, int]],
+    source: Source,
+    names: list[tuple[str, int]],
     resolution: int,
     label_mode: LabelMode,
     deduplicate: bool,
-    class_count: int,
     progress: Progress | None,
 ) -> None:
     originals: list[npt.NDArray[np.uint8]] = []
-    kept: list[tuple[Path, int]] = []
+    kept: list[tuple[str, int]] = []
     skipped: dict[str, str] = {}
-    for position, (path, label) in enumerate(paths):
+    for position, (name, label) in enumerate(names):
         try:
-            originals.append(_read_square(path))
-            kept.append((path, label))
-        except (OSError, UnidentifiedImageError, ValueError) as error:
-            skipped[path.relative_to(root).as_posix()] = str(error)
+            originals.append(read_square(source.read(name)))
+            kept.append((name, label))
+        except NOT_AN_IMAGE as error:
+            skipped[name] = one_line(error)
         if progress:
-            progress(position + 1, len(paths))
+            progress(position + 1, len(names))
     labels = np.array([label for _, label in kept], dtype=np.int64)
-    missing = sorted(set(range(class_count)) - set(labels.tolist()))
+    missing = sorted(set(range(len(source.folders))) - set(labels.tolist()))
     if missing:
-        raise DatasetInvalidError(root, f"no readable image in class folder number {missing[0] + 1}")
+        folder = source.folders[missing[0]]
+        raise DatasetInvalidError(source.root, f"class folder {folder!r} holds no readable image")
     if deduplicate:
         unique = unique_indices(originals, labels, DUPLICATE_CORRELATION)
         originals, labels, kept = [originals[i] for i in unique], labels[unique], [kept[i] for i in unique]
@@ -207,7 +229,7 @@ def _build_cache(
         images[i] = _resize(cleaned, resolution)
         if label_mode == "mask" and style is ScaleBarStyle.LARGE_BOX and mask is not None:
             invented[i] = _resize(mask.astype(np.uint8) * 255, resolution) > 0
-    numbers = [_file_number(path.name) for path, _ in kept]
+    numbers = [file_number(name) for name, _ in kept]
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(f".{os.getpid()}.npz")
     np.savez(
@@ -215,7 +237,7 @@ def _build_cache(
         images=images,
         invented=np.packbits(invented, axis=-1),
         labels=labels,
-        files=np.array([path.relative_to(root).as_posix() for path, _ in kept]),
+        files=np.array([name for name, _ in kept]),
         styles=np.array([str(style) for style in styles]),
         blocks=series_blocks(labels, [str(s) for s in styles], numbers),
         skipped=np.array(list(skipped.items()), dtype=np.str_).reshape(-1, 2),
@@ -223,8 +245,9 @@ def _build_cache(
     partial.replace(target)
 
 
-def _read_square(path: Path) -> npt.NDArray[np.uint8]:
-    with Image.open(path) as image:
+def read_square(content: bytes) -> npt.NDArray[np.uint8]:
+    """An image file's middle square [S, S, 3]. Raises ValueError or OSError for what is no usable image."""
+    with Image.open(io.BytesIO(content)) as image:
         rgb = image.convert("RGB")
     if rgb.width != rgb.height:
         side = min(rgb.size)
@@ -235,13 +258,31 @@ def _read_square(path: Path) -> npt.NDArray[np.uint8]:
     return np.asarray(rgb)
 
 
+def image_sizes(source: Source, names: list[str]) -> list[tuple[int, int]]:
+    """Width and height of image files, in pixels, as their headers say."""
+    sizes = []
+    for name in names:
+        with Image.open(io.BytesIO(source.read(name))) as image:
+            sizes.append(image.size)
+    return sizes
+
+
+def one_line(error: Exception) -> str:
+    """Why a file is no usable image."""
+    if isinstance(error, UnidentifiedImageError):
+        return "is no image that can be read"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def _resize(image: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
     if image.shape[0] == side:
         return image
     return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
 
 
-def _read_cache(path: Path, root: Path, slugs: tuple[str, ...], digest: str, label_mode: LabelMode) -> Dataset:
+def _read_cache(
+    path: Path, root: Path, slugs: tuple[str, ...], digest: str, label_mode: LabelMode
+) -> Dataset:
     with np.load(path, allow_pickle=False) as data:
         side = data["images"].shape[1]
         return Dataset(

@@ -104,7 +104,7 @@ def test_files_that_are_no_images_are_skipped_and_named(tmp_path: Path) -> None:
     dataset = load_dataset(tmp_path / "data", resolution=32, cache_dir=tmp_path / "cache")
 
     assert dataset.files == ("a/1.png", "b/1.png")
-    assert set(dataset.skipped) == {"a/2.png", "b/3.png"}
+    assert set(dataset.skipped) == {"a/2.png", "b/3.png", "b/notes.txt"}
     assert "8 px wide" in dataset.skipped["b/3.png"]
 
 
@@ -121,10 +121,10 @@ def test_oblong_images_are_cropped_to_their_middle(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("folders", "reason"),
     [
-        ([], "0 class folders; at least 2"),
-        (["a"], "1 class folders; at least 2"),
+        ([], "no class folders; at least 2"),
+        (["a"], r"1 class folder \(a\); at least 2"),
         (["a", "a b", "A_B"], "same class slug"),
-        (["a", "empty"], "no readable image"),
+        (["a", "empty"], "class folder 'empty' holds no image"),
     ],
 )
 def test_folder_that_cannot_be_trained_on_says_why(tmp_path: Path, folders: list[str], reason: str) -> None:
@@ -140,7 +140,7 @@ def test_folder_that_cannot_be_trained_on_says_why(tmp_path: Path, folders: list
 
 
 def test_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DatasetInvalidError, match="nowhere: no such folder"):
+    with pytest.raises(DatasetInvalidError, match="nowhere: no such folder or packed file"):
         load_dataset(tmp_path / "nowhere", cache_dir=tmp_path)
 
 
