@@ -149,6 +149,7 @@ class Trainer:
             self._check_finite(means)
             on_tick(Tick(self.images_seen, steps * batch / seconds, means))
 
+    @torch.no_grad()
     def _check_finite(self, means: Mapping[str, float]) -> None:
         """Raises TrainingDivergedError if a loss or the norm of a weight is not finite."""
         norms = torch._foreach_norm([*self.G.parameters(), *self._discriminators().parameters()])

@@ -1,0 +1,253 @@
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import functional_call
+
+from tests.smears import make_smear_dataset
+from training.config import TrainConfig
+from training.data import Dataset, load_dataset
+from training.errors import RunInvalidError, TrainingDivergedError
+from training.loop import Tick, Trainer
+from training.presets import preset
+from training.run_dir import RunDir
+
+
+@pytest.fixture(scope="module")
+def datasets(tmp_path_factory: pytest.TempPathFactory) -> Mapping[int, Dataset]:
+    """The same eight smears at several sizes."""
+    root = tmp_path_factory.mktemp("loop")
+    smears = make_smear_dataset(root / "smears", per_class=2)
+    return {
+        side: load_dataset(smears, resolution=side, deduplicate=False, cache_dir=root)
+        for side in (16, 32, 64)
+    }
+
+
+def config(*settings: str, resolution: int = 32, kind: str = "pixel") -> TrainConfig:
+    base = [f"run.resolution={resolution}", f"discriminator.kind={kind}", "generator.latent_dim=8"]
+    return preset("smoke").with_settings([*base, *settings])
+
+
+def build(
+    datasets: Mapping[int, Dataset], *settings: str, resolution: int = 32, kind: str = "pixel"
+) -> Trainer:
+    return Trainer(config(*settings, resolution=resolution, kind=kind), datasets[resolution])
+
+
+def train(trainer: Trainer, steps: int) -> list[dict[str, float]]:
+    return [{name: float(value) for name, value in trainer.step().items()} for _ in range(steps)]
+
+
+def assert_same(a: Any, b: Any, path: str = "state") -> None:
+    """Bit for bit, through dictionaries and lists."""
+    if isinstance(a, Tensor):
+        assert torch.equal(a, b), path
+    elif isinstance(a, Mapping):
+        assert a.keys() == b.keys(), path
+        for key in a:
+            if key != "seconds_trained":
+                assert_same(a[key], b[key], f"{path}.{key}")
+    elif isinstance(a, list):
+        assert len(a) == len(b), path
+        for i, pair in enumerate(zip(a, b, strict=True)):
+            assert_same(*pair, f"{path}[{i}]")
+    else:
+        assert a == b, path
+
+
+def snapshot(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in parameters.items()}
+
+
+@pytest.mark.parametrize(
+    ("kind", "weights"), [("pixel", [1.0]), ("projected", [1.0]), ("combined", [1.0, 0.25])]
+)
+def test_step_teaches_every_network(datasets: Mapping[int, Dataset], kind: str, weights: list[float]) -> None:
+    trainer = build(datasets, resolution=64, kind=kind)
+    before = [
+        snapshot(dict(m.named_parameters())) for m in (trainer.G, *(a.module for a in trainer.adversaries))
+    ]
+
+    (terms,) = train(trainer, 1)
+
+    assert [adversary.weight for adversary in trainer.adversaries] == weights
+    assert all(np.isfinite(value) for value in terms.values())
+    assert trainer.images_seen == 8
+    after = [dict(m.named_parameters()) for m in (trainer.G, *(a.module for a in trainer.adversaries))]
+    for old, new in zip(before, after, strict=True):
+        unmoved = [name for name in old if new[name].requires_grad and torch.equal(old[name], new[name])]
+        assert unmoved == []
+
+
+def test_losses_fall(datasets: Mapping[int, Dataset]) -> None:
+    trainer = build(
+        datasets, "losses.mean_color_weight=1.0", "discriminator.init_gain=1.0", "generator.init_gain=1.0"
+    )
+
+    rows = train(trainer, 40)
+
+    def mean(name: str, part: slice) -> float:
+        return float(np.mean([row[name] for row in rows[part]]))
+
+    for name in ("reconstruction", "color"):
+        assert mean(name, slice(-5, None)) < 0.8 * mean(name, slice(5)), name
+
+
+def test_same_seed_gives_the_same_losses_and_another_seed_others(datasets: Mapping[int, Dataset]) -> None:
+    first, second, other = (train(build(datasets, f"run.seed={seed}"), 2) for seed in (1, 1, 2))
+
+    assert first == second
+    assert first[0] != other[0]
+
+
+@pytest.mark.parametrize(("kind", "resolution"), [("pixel", 32), ("combined", 64)])
+def test_resumed_run_equals_one_that_never_stopped(
+    datasets: Mapping[int, Dataset], tmp_path: Path, kind: str, resolution: int
+) -> None:
+    settings = ("losses.r1_every=3", "losses.lecam_weight=0.1", "augment.policy=color,translation,cutout")
+    whole = build(datasets, *settings, resolution=resolution, kind=kind)
+    stopped = build(datasets, *settings, resolution=resolution, kind=kind)
+    run_dir = RunDir.create(tmp_path / "run", stopped.config, datasets[resolution], stopped.device)
+
+    unbroken = train(whole, 4)
+    train(stopped, 2)
+    run_dir.save_state(stopped.state_dict())
+    resumed = build(datasets, *settings, "run.seed=5", resolution=resolution, kind=kind)
+    resumed.load_state_dict(RunDir.open(run_dir.path).load_state())
+    continued = train(resumed, 2)
+
+    assert continued == unbroken[2:]
+    ours, theirs = resumed.state_dict(), whole.state_dict()
+    assert_same({**ours, "config": None}, {**theirs, "config": None})
+
+
+def test_averaged_weights_follow_their_closed_form(datasets: Mapping[int, Dataset]) -> None:
+    trainer = build(
+        datasets, "optimizer.ema_kimg=0.024", "optimizer.ema_rampup=1000.0"
+    )  # half-life of 24 images
+    decay = 0.5 ** (8 / 24)
+    live = [snapshot(trainer.G_ema)]
+
+    for _ in range(3):
+        trainer.step()
+        live.append(snapshot(dict(trainer.G.named_parameters())))
+
+    for name, average in trainer.G_ema.items():
+        expected = decay**3 * live[0][name]
+        expected = expected + sum((1 - decay) * decay ** (3 - i) * live[i][name] for i in (1, 2, 3))
+        torch.testing.assert_close(average, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_exported_generator_draws_what_the_averaged_weights_draw(datasets: Mapping[int, Dataset]) -> None:
+    trainer = build(datasets)
+    train(trainer, 2)
+    z, label = torch.randn(4, 8), torch.eye(4)
+
+    exported = trainer.export_generator()
+
+    with torch.no_grad():
+        weights = trainer.normalize_G(trainer.G_ema, iterations=200)
+        expected = functional_call(trainer.G, weights, (z, label))
+        torch.testing.assert_close(exported(z, label), expected, rtol=0, atol=5e-3)
+    assert not exported.training
+    assert not any(p.requires_grad for p in exported.parameters())
+
+
+def test_grown_generator_starts_with_the_smaller_ones_image(datasets: Mapping[int, Dataset]) -> None:
+    small = build(datasets, resolution=16)
+    train(small, 2)
+    large = build(datasets, "generator.rgb_skip=true", "optimizer.warmup_kimg=0.008", resolution=32)
+    z, label = torch.randn(4, 8), torch.eye(4)
+
+    large.grow_from(small.state_dict())
+
+    with torch.no_grad():
+        before, after = (t.export_generator()(z, label) for t in (small, large))
+        doubled = F.interpolate(before.atanh(), scale_factor=2.0, mode="bilinear", align_corners=False).tanh()
+        torch.testing.assert_close(after, doubled, rtol=0, atol=1e-3)
+    assert large.images_seen == small.images_seen == 16
+    correction = dict(large.G.named_parameters())["correction_gain"]
+    train(large, 2)  # one step of D alone, then both
+    assert correction.item() != 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ((), "needs generator.rgb_skip=true"),
+        (("generator.rgb_skip=true", "generator.base_channels=8"), "does not fit"),
+    ],
+)
+def test_growing_into_what_does_not_fit_is_refused(
+    datasets: Mapping[int, Dataset], settings: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(RunInvalidError, match=message):
+        build(datasets, *settings).grow_from(build(datasets, resolution=16).state_dict())
+
+
+def test_fresh_discriminator_learns_alone_at_first(datasets: Mapping[int, Dataset]) -> None:
+    trainer = build(datasets, "optimizer.warmup_kimg=0.016")
+    before = snapshot(dict(trainer.G.named_parameters()))
+
+    rows = train(trainer, 2)
+
+    assert all("loss_G" not in row for row in rows)
+    assert trainer.images_seen == 0
+    assert all(torch.equal(before[name], p) for name, p in trainer.G.named_parameters())
+    assert "loss_G" in train(trainer, 1)[0]
+
+
+def test_invented_pixels_are_never_looked_at(datasets: Mapping[int, Dataset]) -> None:
+    data = datasets[32]
+    invented = np.zeros_like(data.invented)
+    invented[:, 24:, 20:] = True
+    repainted = data.images.copy()
+    repainted[invented] = np.random.default_rng(0).integers(0, 256, repainted[invented].shape)
+    settings = config("augment.policy=translation")
+
+    first, second = (
+        train(Trainer(settings, replace(data, images=images, invented=invented)), 2)
+        for images in (data.images, repainted)
+    )
+
+    assert first == second
+    assert first != train(Trainer(settings, replace(data, images=repainted)), 2)
+
+
+def test_run_ticks_and_stops_where_it_should(datasets: Mapping[int, Dataset]) -> None:
+    trainer = build(datasets, "run.tick_kimg=0.016")
+    ticks: list[Tick] = []
+
+    trainer.run_until(40, stop=lambda: False, on_tick=ticks.append)
+    trainer.run_until(400, stop=lambda: trainer.images_seen >= 48, on_tick=ticks.append)
+
+    assert [tick.images_seen for tick in ticks] == [16, 32, 40, 48]
+    assert all(tick.images_per_second > 0 and "loss_D" in tick.losses for tick in ticks)
+    assert trainer.seconds_trained > 0
+
+
+def test_divergence_is_reported_with_its_numbers(datasets: Mapping[int, Dataset]) -> None:
+    trainer = build(datasets)
+    with torch.no_grad():
+        next(trainer.G.parameters()).fill_(float("nan"))
+
+    with pytest.raises(TrainingDivergedError) as error:
+        trainer.run_until(64, stop=lambda: False, on_tick=lambda _: None)
+
+    assert error.value.images_seen > 0
+    assert any(not np.isfinite(value) for value in error.value.losses.values())
+
+
+def test_state_of_other_classes_is_refused(datasets: Mapping[int, Dataset]) -> None:
+    trainer = build(datasets)
+    state = {**trainer.state_dict(), "classes": ["a", "b"]}
+
+    with pytest.raises(RunInvalidError, match=r"was trained on \['a', 'b'\]"):
+        trainer.load_state_dict(state)
