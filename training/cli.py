@@ -37,20 +37,40 @@ def train(
     dry_run: Annotated[bool, typer.Option(help="Print the resolved configuration and stop.")] = False,
 ) -> None:
     """Train a checkpoint."""
+    from training.diffusion.config import DIFFUSION_PRESETS, DiffusionConfig
+    from training.diffusion.cost import describe
+    from training.diffusion.train import DiffusionRequest, run_diffusion
     from training.presets import preset as named_preset
+    from training.run_dir import RunDir
     from training.runner import RunRequest, run
 
-    config = named_preset(preset)
+    if resume is not None and RunDir.open(resume).is_diffusion():
+        preset = "ldm"  # the run's own configuration takes its place
+    config = DIFFUSION_PRESETS[preset]() if preset in DIFFUSION_PRESETS else named_preset(preset)
     changes = list(settings or [])
     if resolution is not None:
         changes.append(f"run.resolution={resolution}")
     if total_kimg is not None:
         changes.append(f"run.total_kimg={total_kimg}")
     config = config.with_settings(changes)
+    budget = parse_duration(time_budget) if time_budget else float("inf")
+    if isinstance(config, DiffusionConfig):
+        if grow is not None:
+            raise ConfigInvalidError(f"--grow {grow}: preset {preset} does not grow; leave it out")
+        diffusion = DiffusionRequest(
+            config=config,
+            data=data,
+            out=out,
+            resume=resume,
+            device=device,
+            time_budget_s=budget,
+            threads=threads,
+        )
+        sys.stdout.write(f"{describe(config)}\n" if dry_run else f"saved {run_diffusion(diffusion).path}\n")
+        return
     if dry_run:
         sys.stdout.write(json.dumps(config.to_dict(), indent=2) + "\n")
         return
-    budget = parse_duration(time_budget) if time_budget else float("inf")
     request = RunRequest(
         config=config,
         data=data,
@@ -81,6 +101,7 @@ def publish(
     """Publish a run's generator, with its quality report, into a model store."""
     from model_store.errors import ModelStoreError
     from model_store.store import ModelStore
+    from training.diffusion.export import publish_diffusion_run
     from training.export import Publication, publish_run
     from training.run_dir import RunDir
     from training.stages import stage_bars
@@ -97,7 +118,9 @@ def publish(
     )
     try:
         with stage_bars() as tell:
-            checkpoint = publish_run(RunDir.open(run), ModelStore(store), publication, tell)
+            run_dir = RunDir.open(run)
+            publish_this = publish_diffusion_run if run_dir.is_diffusion() else publish_run
+            checkpoint = publish_this(run_dir, ModelStore(store), publication, tell)
     except (ModelStoreError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
     sys.stdout.write(f"published {checkpoint.reference}, digest {checkpoint.digest}\n")

@@ -19,6 +19,7 @@ from training.config import (
     RunConfig,
     TrainConfig,
 )
+from training.diffusion.config import DIFFUSION_PRESETS
 from training.errors import ConfigInvalidError
 
 Network = Literal["cellgan", "attention", "masan"]
@@ -163,5 +164,6 @@ PRESETS: Final[dict[str, Callable[[], TrainConfig]]] = {
 def preset(name: str) -> TrainConfig:
     """Raises ConfigInvalidError for an unknown name."""
     if name not in PRESETS:
-        raise ConfigInvalidError(f"--preset {name!r} is not one of {', '.join(PRESETS)}")
+        known = ", ".join([*PRESETS, *DIFFUSION_PRESETS])
+        raise ConfigInvalidError(f"--preset {name!r} is not one of {known}")
     return PRESETS[name]()

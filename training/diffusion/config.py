@@ -116,13 +116,27 @@ class DiffusionConfig(Configuration):
 
 def ldm() -> DiffusionConfig:
     """The baseline at full width, 256 px; for a GPU."""
-    run = RunConfig(total_kimg=6_400.0, resolution=256, precision="bf16", compile=True, snapshot_kimg=640.0)
+    run = RunConfig(
+        total_kimg=6_400.0,
+        resolution=256,
+        precision="auto",
+        memory_format="auto",
+        compile=True,
+        snapshot_kimg=640.0,
+    )
     return DiffusionConfig(recipe="ldm", run=run)
 
 
 def ldm_short() -> DiffusionConfig:
     """The baseline with 15,000 denoiser steps instead of 50,000."""
-    run = RunConfig(total_kimg=1_920.0, resolution=256, precision="bf16", compile=True, snapshot_kimg=320.0)
+    run = RunConfig(
+        total_kimg=1_920.0,
+        resolution=256,
+        precision="auto",
+        memory_format="auto",
+        compile=True,
+        snapshot_kimg=320.0,
+    )
     return DiffusionConfig(recipe="ldm-short", run=run)
 
 
@@ -134,7 +148,14 @@ def ldm_cpu() -> DiffusionConfig:
             channels=(16, 32, 64, 64), groups=8, batch=8, lr=5e-4, ema_decay=0.998, total_kimg=80.0
         ),
         denoiser=DenoiserOptions(channels=(64, 128, 192), layers=1, batch=32, lr=2e-4, ema_decay=0.999),
-        run=RunConfig(total_kimg=640.0, resolution=128, snapshot_kimg=32.0, score_images=0),
+        run=RunConfig(
+            total_kimg=640.0,
+            resolution=128,
+            precision="auto",
+            memory_format="auto",
+            snapshot_kimg=32.0,
+            score_images=0,
+        ),
     )
 
 

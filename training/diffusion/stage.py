@@ -13,11 +13,15 @@ from torch import Tensor, nn
 
 from training.config import RunConfig
 from training.errors import TrainingDivergedError
+from training.hardware import MEMORY_FORMATS
 from training.loop import Tick
 
 
 class StageTrainer(ABC):
-    """Trains `network` by `loss`; `averaged()` is what later stages and publications use."""
+    """Trains `network` by `loss`; `averaged()` is what later stages and publications use.
+
+    run: with every `auto` decided.
+    """
 
     name: str
 
@@ -29,7 +33,7 @@ class StageTrainer(ABC):
         batch: int,
         ema_decay: float,
     ) -> None:
-        self.network = network
+        self.network = network.to(memory_format=MEMORY_FORMATS[run.memory_format])
         self.optimizer = optimizer
         self.run = run
         self.batch = batch
@@ -60,11 +64,11 @@ class StageTrainer(ABC):
         *,
         stop: Callable[[], bool],
         on_tick: Callable[[Tick], None],
-        tick_images: int = 1024,
     ) -> None:
         """Train until `images` were seen or `stop()` says so. Raises TrainingDivergedError."""
         while self.images_seen < images and not stop():
             started, before = time.perf_counter(), self.images_seen
+            tick_images = max(int(self.run.tick_kimg * 1000), 1)
             sums: dict[str, Tensor] = {}
             while self.images_seen < min(before + tick_images, images) and not stop():
                 for name, value in self.step().items():

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from training.diffusion.stage import StageTrainer
 from training.evaluation.frechet import frechet_distance
 from training.evaluation.quick_scores import quick_scores
 from training.evaluation.reference import Reference, extract_reference
+from training.hardware import fit_to_device
 from training.loop import Tick
 from training.process import StopSignals, prepare_process
 from training.run_dir import RunDir, image_grid
@@ -50,7 +51,7 @@ class DiffusionRequest:
     threads: int | None = None
 
 
-def run(request: DiffusionRequest) -> RunDir:
+def run_diffusion(request: DiffusionRequest) -> RunDir:
     """Train until the images or the time are used up, or SIGTERM or Ctrl-C asks to stop; then save.
 
     Raises TrainingError for what cannot work.
@@ -70,6 +71,7 @@ def run(request: DiffusionRequest) -> RunDir:
     unseen = whole.blocks == config.data.hold_out_block
     dataset = whole.subset(~unseen) if config.data.hold_out_block >= 0 else whole
     device = torch.device(request.device)
+    config = replace(config, run=fit_to_device(config.batches(), device).run)
     run_dir = run_dir or RunDir.create(request.out, config, dataset, device)
     with StopSignals() as signals, _progress() as bars:
         stop = lambda: signals.received or time.monotonic() - started > request.time_budget_s  # noqa: E731
