@@ -1,4 +1,4 @@
-"""Tiny networks train fastest on one thread; on a busy machine a second one makes them a hundred times slower."""
+"""Tiny networks train on one thread: on a busy machine a second one makes them a hundred times slower."""
 
 from collections.abc import Iterator
 
