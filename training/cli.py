@@ -1,6 +1,5 @@
 """`masan train`, `masan publish` and `masan data`: arguments in, one call, clear errors out."""
 
-import json
 import re
 import sys
 from pathlib import Path
@@ -13,6 +12,23 @@ from training.errors import ConfigInvalidError, TrainingError
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 
+ClassSlugs = Annotated[
+    list[str] | None,
+    typer.Option("--class", metavar="FOLDER=SLUG", help="Slug of a class folder, repeatable."),
+]
+
+
+def parse_classes(texts: list[str] | None) -> dict[str, str]:
+    """Folder -> slug from `Early=early_pre_b`. Raises ConfigInvalidError."""
+    pairs = {}
+    for text in texts or []:
+        folder, separator, slug = text.rpartition("=")
+        if not (folder and separator and slug):
+            raise ConfigInvalidError(f"--class {text!r}: write FOLDER=SLUG, such as Early=early_pre_b")
+        pairs[folder] = slug
+    return pairs
+
+
 def parse_duration(text: str) -> float:
     """Seconds from `90`, `90s`, `25m` or `1.5h`. Raises ConfigInvalidError."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
@@ -23,66 +39,44 @@ def parse_duration(text: str) -> float:
 
 @app.command()
 def train(
-    data: Annotated[Path, typer.Option(help="Folder with one folder of images per class.")],
-    preset: Annotated[str, typer.Option(help="Recipe to start from.")] = "cpu",
-    out: Annotated[Path, typer.Option(help="Run folder to create.")] = Path("runs/run"),
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with one folder of images per class, or a packed file.")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="Recipe to start from; default: cpu.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder to create; default: runs/<recipe>-<time>.")
+    ] = None,
     resume: Annotated[Path | None, typer.Option(help="Run folder to continue.")] = None,
     grow: Annotated[Path | None, typer.Option(help="Run at half the resolution to start from.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:0 ...")] = "cpu",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0 ...")] = "auto",
     resolution: Annotated[int | None, typer.Option(help="Side of the images, pixels.")] = None,
     total_kimg: Annotated[float | None, typer.Option(help="Thousands of images to show.")] = None,
-    time_budget: Annotated[str | None, typer.Option(help="Stop and save after this long, such as 25m.")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    time_budget: Annotated[str | None, typer.Option(help="Stop and save after this long: 90s, 25m.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: torch's choice.")] = None,
+    classes: ClassSlugs = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="part.field=value, repeatable.")] = None,
-    dry_run: Annotated[bool, typer.Option(help="Print the resolved configuration and stop.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Print configuration and cost, train nothing.")] = False,
 ) -> None:
     """Train a checkpoint."""
-    from training.diffusion.config import DIFFUSION_PRESETS, DiffusionConfig
-    from training.diffusion.cost import describe
-    from training.diffusion.train import DiffusionRequest, run_diffusion
-    from training.presets import preset as named_preset
-    from training.run_dir import RunDir
-    from training.runner import RunRequest, run
+    from training.plan import Wish, plan
 
-    if resume is not None and RunDir.open(resume).is_diffusion():
-        preset = "ldm"  # the run's own configuration takes its place
-    config = DIFFUSION_PRESETS[preset]() if preset in DIFFUSION_PRESETS else named_preset(preset)
-    changes = list(settings or [])
-    if resolution is not None:
-        changes.append(f"run.resolution={resolution}")
-    if total_kimg is not None:
-        changes.append(f"run.total_kimg={total_kimg}")
-    config = config.with_settings(changes)
     budget = parse_duration(time_budget) if time_budget else float("inf")
-    if isinstance(config, DiffusionConfig):
-        if grow is not None:
-            raise ConfigInvalidError(f"--grow {grow}: preset {preset} does not grow; leave it out")
-        diffusion = DiffusionRequest(
-            config=config,
-            data=data,
-            out=out,
-            resume=resume,
-            device=device,
-            time_budget_s=budget,
-            threads=threads,
-        )
-        sys.stdout.write(f"{describe(config)}\n" if dry_run else f"saved {run_diffusion(diffusion).path}\n")
-        return
-    if dry_run:
-        sys.stdout.write(json.dumps(config.to_dict(), indent=2) + "\n")
-        return
-    request = RunRequest(
-        config=config,
-        data=data,
-        out=out,
+    wish = Wish(
+        preset=preset,
         resume=resume,
         grow=grow,
-        device=device,
-        time_budget_s=budget,
-        threads=threads,
+        resolution=resolution,
+        total_kimg=total_kimg,
+        classes=parse_classes(classes),
+        settings=tuple(settings or ()),
     )
-    run_dir = run(request)
-    sys.stdout.write(f"saved {run_dir.path}\n")
+    planned = plan(wish)
+    if dry_run:
+        sys.stdout.write(f"{planned.describe(device)}\n")
+        return
+    run_dir = planned.run(data=data, out=out, device=device, time_budget_s=budget, threads=threads)
+    if run_dir is not None:
+        sys.stdout.write(f"saved {run_dir.path}; curves and samples are in {run_dir.path / 'report.html'}\n")
 
 
 @app.command()
@@ -92,7 +86,9 @@ def publish(
     version: Annotated[str, typer.Option(help="Version; never overwritten.")],
     data: Annotated[Path, typer.Option(help="The images the run was trained on.")],
     store: Annotated[str, typer.Option(envvar="MASAN_MODEL_STORE_URL", help="Model store to publish into.")],
-    last: Annotated[bool, typer.Option("--last", help="The last state instead of the best snapshot.")] = False,
+    last: Annotated[
+        bool, typer.Option("--last", help="The last state instead of the best snapshot.")
+    ] = False,
     n: Annotated[int, typer.Option("-n", "--n", help="Images per class for the report.")] = 500,
     dataset_name: Annotated[str, typer.Option(help="What the dataset is called.")] = "folder",
     dataset_license: Annotated[str, typer.Option(help="Terms of the dataset.")] = "unknown",
@@ -126,39 +122,47 @@ def publish(
     sys.stdout.write(f"published {checkpoint.reference}, digest {checkpoint.digest}\n")
 
 
-data_app = typer.Typer(no_args_is_help=True, help="Check a dataset.")
+data_app = typer.Typer(no_args_is_help=True, help="Check a dataset, or pack it into one file.")
 app.add_typer(data_app, name="data")
 
 
 @data_app.command("check")
 def check_data(
-    root: Annotated[Path, typer.Argument(help="Folder with one folder of images per class.")],
-    resolution: Annotated[int, typer.Option(help="Side to resize to, pixels.")] = 256,
+    root: Annotated[Path, typer.Argument(help="Folder with one folder of images per class, or packed file.")],
+    classes: ClassSlugs = None,
 ) -> None:
-    """Say what training would read: classes, counts, duplicates, scale bars, unreadable files."""
-    from collections import Counter
+    """Say what training would read: classes, counts, sizes, duplicates, scale bars, series, skipped files."""
+    from training.dataset_check import check_dataset, require_trainable
+    from training.stages import stage_bars
 
-    from training.data import load_dataset
+    with stage_bars() as tell:
+        check = check_dataset(root, parse_classes(classes), lambda done, total: tell("read", done, total))
+    for line in check.lines():
+        sys.stdout.write(f"{line}\n")
+    require_trainable(check)
 
-    whole = load_dataset(root, resolution=resolution, deduplicate=False, label_mode="keep")
-    unique = load_dataset(root, resolution=resolution)
-    write = sys.stdout.write
-    write(f"{root}: {len(whole)} images, {len(unique)} without duplicates, digest {unique.digest[:16]}\n")
-    for slug, count in unique.images_per_class().items():
-        styles = Counter(s for s, k in zip(unique.styles, unique.labels, strict=True) if unique.classes[k] == slug)
-        bars = ", ".join(f"{style} {n}" for style, n in styles.most_common())
-        write(f"  {slug}: {whole.images_per_class()[slug]} images, {count} kept; scale bars: {bars}\n")
-    for file, why in whole.skipped.items():
-        write(f"  skipped {file}: {why}\n")
+
+@data_app.command("pack")
+def pack_data(
+    root: Annotated[Path, typer.Argument(help="Folder with one folder of images per class.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write; --data accepts it.")],
+) -> None:
+    """Write one file that carries a dataset to another machine, its images byte for byte."""
+    from training.sources import pack
+    from training.stages import stage_bars
+
+    with stage_bars() as tell:
+        count = pack(root, output, lambda done, total: tell("pack", done, total))
+    sys.stdout.write(f"packed {count} images into {output}, {output.stat().st_size / 1e6:.1f} MB\n")
 
 
 def main() -> None:
-    """Run a training command; a TrainingError becomes one line and exit code 2."""
+    """Run a training command; a TrainingError becomes one line and its exit code: 2 for bad input."""
     try:
         app()
     except TrainingError as error:
         sys.stderr.write(f"masan: {error}\n")
-        raise SystemExit(2) from None
+        raise SystemExit(error.exit_code) from None
 
 
 if __name__ == "__main__":

@@ -154,7 +154,7 @@ class RunConfig:
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     memory_format: Literal["auto", "contiguous", "channels_last"] = "contiguous"
     compile: bool = False
-    """Fuse the generator's element-wise work with `torch.compile`: needs a C++ compiler and a first minute."""
+    """Fuse the generator's element-wise work with `torch.compile`; needs a C++ compiler and a minute."""
     tick_kimg: float = 0.512
     """Images between two status lines; numbers leave the device only then."""
     snapshot_kimg: float = 4.0

@@ -37,7 +37,7 @@ class Cost:
     """A training step in numbers. FLOPs are those of convolutions and products, a multiply-add being two.
 
     parameters: what each network trains; frozen_parameters: feature networks a discriminator stands on.
-    generator_flops, discriminator_flops: one forward of one image. step_flops: everything a training step does
+    generator_flops, discriminator_flops: one forward of one image. step_flops: all that a training step does
     per image, lazy terms at their share. memory_bytes: peak of tensors, dataset left out.
     """
 

@@ -20,7 +20,7 @@ from training.compilation import compiled
 from training.config import TrainConfig
 from training.data import Dataset
 from training.errors import RunInvalidError, TrainingDivergedError
-from training.export import EXPORT_POWER_ITERATIONS, fold_generator, generator_config
+from training.folding import EXPORT_POWER_ITERATIONS, fold_generator, generator_config
 from training.hardware import MEMORY_FORMATS, fit_to_device
 from training.image_random import ImageRandom, draw_for_images
 from training.ranks import Ranks
@@ -158,7 +158,7 @@ class Trainer:
             raise TrainingDivergedError(self.images_seen, values)
 
     def export_generator(self) -> nn.Module:
-        """G_ema as it would be published; see `training.export.fold_generator`."""
+        """G_ema as it would be published; see `training.folding.fold_generator`."""
         return fold_generator(self.config, len(self.classes), self.G_ema, self.normalize_G.state_dict())
 
     def autocast(self) -> AbstractContextManager[None]:

@@ -66,7 +66,7 @@ def run(request: RunRequest, ranks: Ranks | None = None) -> RunDir:
             )
             recorder.finish(scored=not signals.received)
     except TrainingDivergedError as error:
-        raise _keep_good_state(error, run_dir, writes) from None
+        raise _keep_good_state(error, writes) from None
     finally:
         recorder.close()
     ranks.wait()
@@ -150,14 +150,13 @@ def _origin(parent: RunDir, state: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _keep_good_state(
-    error: TrainingDivergedError, run_dir: RunDir, writes: RunDir | None
-) -> TrainingDivergedError:
+def _keep_good_state(error: TrainingDivergedError, writes: RunDir | None) -> TrainingDivergedError:
     """The error with the state that is left; nothing is saved over it."""
-    kept = run_dir.load_state()["images_seen"]
-    if writes:
-        finite = {name: value for name, value in error.losses.items() if math.isfinite(value)}
-        writes.log(images_seen=error.images_seen, diverged=True, **finite)
-        write_run_page(writes)
-    where = f"the last good state, of {kept} images, is {run_dir.path / 'state.pt'}"
+    if writes is None:
+        return error
+    finite = {name: value for name, value in error.losses.items() if math.isfinite(value)}
+    writes.log(images_seen=error.images_seen, diverged=True, **finite)
+    write_run_page(writes)
+    kept = writes.load_state()["images_seen"]
+    where = f"the last good state, of {kept} images, is {writes.path / 'state.pt'}"
     return TrainingDivergedError(error.images_seen, error.losses, where)

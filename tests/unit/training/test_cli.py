@@ -88,7 +88,7 @@ def test_data_check_tells_what_training_would_read(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
-    code = run(monkeypatch, "data", "check", smears, "--resolution", "32")
+    code = run(monkeypatch, "data", "check", smears)
 
     said = capsys.readouterr().out
     assert code == 0

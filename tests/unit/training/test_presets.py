@@ -6,7 +6,7 @@ import torch
 from model_store.generators.registry import build_generator
 from training.diffaugment import DiffAugment
 from training.errors import ConfigInvalidError
-from training.export import generator_config
+from training.folding import generator_config
 from training.presets import PRESETS, preset
 
 

@@ -16,8 +16,9 @@ from tests.smears import make_smear_dataset
 from training.data import load_dataset
 from training.loop import Trainer
 from training.presets import preset
+from training.recorder import GRID_PER_CLASS, sample_grid
 from training.run_dir import RunDir
-from training.runner import GRID_PER_CLASS, load_training_set, sample_grid
+from training.runner import load_training_set
 
 TINY = ("discriminator.kind=pixel", "run.resolution=16", "generator.latent_dim=8", "run.tick_kimg=0.008")
 """On top of the smoke preset: a step in milliseconds."""
