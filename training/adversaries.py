@@ -29,6 +29,8 @@ from training.spectral_norm import SpectralNorm, initialize, spectral_weights
 
 HEAD_SIDES = (128, 64, 32, 16, 8)
 """Sides that `discriminator.head_channels` gives widths for."""
+START_ITERATIONS = 10
+"""Power iterations on the first weights; one after each optimiser step then keeps up."""
 
 
 class Adversary(Protocol):
@@ -77,6 +79,7 @@ class ProjectedAdversary:
         widths = dict(zip(HEAD_SIDES, options.head_channels, strict=True))
         self.module = ProjectedDiscriminator(class_count, config.run.resolution, channels, widths)
         self.normalize = SpectralNorm(self.module, spectral_weights(self.module))
+        _iterate(self.normalize, self.module, START_ITERATIONS)
         self.module.add_module("spectral_norm", self.normalize)
         self.module.add_module("frozen", _Buffers(self.features.channel_mix, self.features.scale_mix))
         self.weight = 1.0
@@ -93,7 +96,7 @@ class ProjectedAdversary:
         self.fake_features = self.features(self.augment(fake, self.generator))
 
     def discriminator_loss(self) -> tuple[Tensor, dict[str, Tensor]]:
-        weights = self.normalize(_trainable(self.module))
+        weights = self.normalize(_trainable(self.module), iterations=0)
         real = self._logits(weights, self.real_features)
         fake = self._logits(weights, [feature.detach() for feature in self.fake_features])
         loss = torch.stack(
@@ -107,6 +110,7 @@ class ProjectedAdversary:
 
     def after_step(self) -> None:
         self.module.normalize_()
+        _iterate(self.normalize, self.module)
 
     def generator_loss(self) -> Tensor:
         logits = self._logits(_constant(self.normalize, self.module), self.fake_features)
@@ -146,6 +150,7 @@ class PixelAdversary:
         initialize(self.module, options.init_gain, exclude=("head",))
         self.normalize = SpectralNorm(self.module, spectral_weights(self.module))
         self.steps = _StepCount()
+        _iterate(self.normalize, self.module, START_ITERATIONS)
         self.module.add_module("spectral_norm", self.normalize)
         self.module.add_module("steps", self.steps)
         self.lecam = losses.LeCam() if self.losses.lecam_weight > 0 else None
@@ -163,7 +168,7 @@ class PixelAdversary:
         self.real, self.fake, self.label = real, fake, label
 
     def discriminator_loss(self) -> tuple[Tensor, dict[str, Tensor]]:
-        weights = self.normalize(_trainable(self.module))
+        weights = self.normalize(_trainable(self.module), iterations=0)
         n = len(self.real)
         images = self.augment(torch.cat([self.real, self.fake.detach()]), self.generator)  # [2N, 3, R, R]
         reconstruct = Reconstruct(n, self._corner()) if self.losses.reconstruction_weight > 0 else None
@@ -188,6 +193,7 @@ class PixelAdversary:
 
     def after_step(self) -> None:
         self.module.normalize_()
+        _iterate(self.normalize, self.module)
 
     def generator_loss(self) -> Tensor:
         weights = _constant(self.normalize, self.module)
@@ -245,6 +251,12 @@ def _diffaugment(config: AugmentConfig) -> DiffAugment:
 
 def _trainable(module: nn.Module) -> dict[str, Tensor]:
     return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
+@torch.no_grad()
+def _iterate(normalize: SpectralNorm, module: nn.Module, iterations: int = 1) -> None:
+    """Follow the weights as they are now, so that every loss sees singular vectors of its own weights."""
+    normalize(_trainable(module), iterations=iterations)
 
 
 def _constant(normalize: SpectralNorm, module: nn.Module) -> dict[str, Tensor]:

@@ -99,20 +99,21 @@ def test_generators_loss_reaches_the_images_and_leaves_the_discriminator_alone(c
 
 
 @pytest.mark.parametrize("config", [pixel_config(), projected_config()], ids=["pixel", "projected"])
-def test_one_power_iteration_is_made_per_step(config: TrainConfig) -> None:
-    adversary = build(config)
-    real, fake, label = batch(config.run.resolution)
-    parameters = {name: p.detach() for name, p in adversary.module.named_parameters() if p.requires_grad}
-    adversary.observe(real, fake, label)
-    other = build(config)
-    other.normalize(parameters)
+def test_one_power_iteration_follows_each_step_and_no_loss_makes_one(config: TrainConfig) -> None:
+    adversary, reference = build(config), build(config)
+    adversary.observe(*batch(config.run.resolution))
+    before = vectors(adversary)
 
     adversary.discriminator_loss()
-    after_d = vectors(adversary)
     adversary.generator_loss()
+    after_losses = vectors(adversary)
+    adversary.after_step()
 
-    assert all(torch.equal(a, b) for a, b in zip(after_d, vectors(other), strict=True))
-    assert all(torch.equal(a, b) for a, b in zip(after_d, vectors(adversary), strict=True))
+    with torch.no_grad():
+        reference.normalize({n: p for n, p in reference.module.named_parameters() if p.requires_grad})
+    assert all(torch.equal(a, b) for a, b in zip(before, after_losses, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(vectors(adversary), vectors(reference), strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(before, vectors(adversary), strict=True))
 
 
 def test_pixel_loss_is_the_sum_of_the_published_terms() -> None:
