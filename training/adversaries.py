@@ -77,7 +77,9 @@ class ProjectedAdversary:
         dtype = torch.bfloat16 if config.run.precision == "bf16" else torch.float32
         self.features = FrozenFeatures(channels, dtype).to(generator.device)
         widths = dict(zip(HEAD_SIDES, options.head_channels, strict=True))
-        self.module = ProjectedDiscriminator(class_count, config.run.resolution, channels, widths)
+        self.module = ProjectedDiscriminator(
+            class_count, config.run.resolution, channels, widths, san_scale=options.san_scale
+        )
         self.normalize = SpectralNorm(self.module, spectral_weights(self.module))
         _iterate(self.normalize, self.module, START_ITERATIONS)
         self.module.add_module("spectral_norm", self.normalize)
@@ -97,8 +99,7 @@ class ProjectedAdversary:
 
     def discriminator_loss(self) -> tuple[Tensor, dict[str, Tensor]]:
         weights = self.normalize(_trainable(self.module), iterations=0)
-        real = self._logits(weights, self.real_features)
-        fake = self._logits(weights, [feature.detach() for feature in self.fake_features])
+        real, fake = self._logits(weights, [feature.detach() for feature in self.fake_features])
         loss = torch.stack(
             [self.gan_loss.discriminator_loss(r, f, self.san_lambda) for r, f in zip(real, fake, strict=True)]
         ).sum()
@@ -113,13 +114,22 @@ class ProjectedAdversary:
         _iterate(self.normalize, self.module)
 
     def generator_loss(self) -> Tensor:
-        logits = self._logits(_constant(self.normalize, self.module), self.fake_features)
-        return torch.stack([self.gan_loss.generator_loss(scale) for scale in logits]).sum()
+        _, fake = self._logits(_constant(self.normalize, self.module), self.fake_features)
+        return torch.stack([self.gan_loss.generator_loss(scale) for scale in fake]).sum()
 
-    def _logits(self, weights: dict[str, Tensor], features: list[Tensor]) -> list[SanLogits]:
+    def _logits(
+        self, weights: dict[str, Tensor], fake_features: list[Tensor]
+    ) -> tuple[list[SanLogits], list[SanLogits]]:
+        """Logits of the real and of the generated images, in one pass with one set of batch statistics.
+
+        Apart, batch norm would hide from the heads every difference of the two sets in mean and contrast.
+        """
+        both = [torch.cat(pair) for pair in zip(self.real_features, fake_features, strict=True)]
+        label = torch.cat([self.label, self.label])
         with self.autocast():
-            logits: list[SanLogits] = functional_call(self.module, weights, (features, self.label))
-        return [scale.float() for scale in logits]
+            logits: list[SanLogits] = functional_call(self.module, weights, (both, label))
+        pairs = [scale.float().split(len(self.label)) for scale in logits]
+        return [real for real, _ in pairs], [fake for _, fake in pairs]
 
 
 class PixelAdversary:

@@ -72,9 +72,10 @@ class GeneratorOptions:
     attention_resolutions: tuple[int, ...] | None = None
     adain_input: Literal["class", "class+z"] = "class"
     rgb_skip: bool = False
+    output_gain: float = 1.0
     init_gain: float = 0.02
     unnormalized: tuple[str, ...] = ("attention",)
-    """Submodules (by prefix) without spectral norm."""
+    """Submodules, by any part of their name, without spectral norm."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +86,8 @@ class DiscriminatorOptions:
     san_head: `per_class` is MASAN's, `plain` CellGAN's, `shared_plus_class` an ablation.
     crop_align: reconstruct windows that lie on feature cells only; published: anywhere.
     down_preact_shortcut: shortcuts see the activated map, as in the published code.
+    san_scale: where the projected heads' scales start. With 1, hinge is satisfied within a few hundred images
+        and the heads stop learning; smaller keeps them at work.
     pixel_weight: the pixel discriminator's share in the generator's loss when combined.
     """
 
@@ -98,6 +101,7 @@ class DiscriminatorOptions:
     head_channels: tuple[int, ...] = (64, 64, 128, 256, 512)
     """Widths of a projected head's maps at sides 128, 64, 32, 16, 8."""
     pixel_weight: float = 0.25
+    san_scale: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,6 +30,7 @@ def generator_config(config: TrainConfig, class_count: int) -> dict[str, Any]:
         "attention_resolutions": None if resolutions is None else list(resolutions),
         "adain_input": options.adain_input,
         "rgb_skip": options.rgb_skip,
+        "output_gain": options.output_gain,
     }
 
 

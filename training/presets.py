@@ -111,16 +111,19 @@ def cpu() -> TrainConfig:
             base_channels=16,
             attention_min_width=4,
             adain_input="class+z",
+            output_gain=0.06,
             init_gain=1.0,
+            unnormalized=("attention", "mapping", "norm"),
         ),
         discriminator=DiscriminatorOptions(
             kind="projected",
             feature_channels=(32, 64, 128, 256),
             head_channels=(32, 32, 64, 128, 256),
+            san_scale=0.25,
         ),
         augment=AugmentConfig(policy="color,translation", color_probability=0.8),
         losses=LossConfig(mean_color_weight=1.0),
-        optimizer=OptimizerConfig(batch=16, ema_kimg=4.0),
+        optimizer=OptimizerConfig(discriminator_lr=1e-4, batch=16, ema_kimg=4.0),
         run=RunConfig(total_kimg=10_000.0, resolution=128, precision="bf16", compile=True),
     )
 

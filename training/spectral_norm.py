@@ -64,12 +64,12 @@ def _buffer(name: str) -> str:
 
 
 def spectral_weights(module: nn.Module, *, exclude: tuple[str, ...] = ()) -> list[str]:
-    """Names of the weights of every convolution and linear layer outside the `exclude`d submodules."""
+    """Weights of all convolutions and linear layers whose names contain no part of `exclude`."""
     layers = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
     return [
         f"{name}.weight"
         for name, child in module.named_modules()
-        if isinstance(child, layers) and not name.startswith(exclude)
+        if isinstance(child, layers) and not any(part in name for part in exclude)
     ]
 
 

@@ -27,6 +27,8 @@ class MasanConfig:
     attention_resolutions: where attention may stand; None means everywhere the sites say.
     attention_min_width: fewest channels a group may have; the number of groups falls to keep it.
     adain_input: `class` as published; `class+z` feeds the latent to the normalisation too.
+    output_gain: factor before tanh; features of hundreds of channels can drive a normalised convolution deep
+        into saturation, where no gradient leads back. 1 as published.
     rgb_skip: the image is the sum of an upsampled half-size image and a correction, before tanh; a network
         grown from a trained half-size one starts with a gain of zero on the correction.
     Raises ValueError naming the field for a value that cannot be built.
@@ -42,6 +44,7 @@ class MasanConfig:
     attention_resolutions: tuple[int, ...] | None = None
     adain_input: Literal["class", "class+z"] = "class"
     rgb_skip: bool = False
+    output_gain: float = 1.0
 
     def __post_init__(self) -> None:
         if self.resolution not in RESOLUTIONS:
@@ -98,12 +101,13 @@ class MasanGenerator(nn.Module):
             half = self.to_rgb_half(maps[self.resolution // 2])
             doubled = F.interpolate(half, scale_factor=2.0, mode="bilinear", align_corners=False)
             rgb = self.correction_gain * rgb + doubled
-        return torch.tanh(rgb)
+        return torch.tanh(self.config.output_gain * rgb)
 
     def condition(self, z: Tensor, label: Tensor) -> Tensor:
         """What AdaIN sees: [N, 128]."""
-        given = torch.cat([label, z], dim=1) if self.config.adain_input == "class+z" else label
-        mapped: Tensor = self.mapping(given)
+        if self.config.adain_input == "class+z":  # both of length about one, or z would drown the class
+            label = torch.cat([label, z * self.latent_dim**-0.5], dim=1)
+        mapped: Tensor = self.mapping(label)
         return mapped
 
     def _block(self, resolution: int, x: Tensor, condition: Tensor, maps: dict[int, Tensor]) -> Tensor:

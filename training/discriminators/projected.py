@@ -79,7 +79,9 @@ class ScaleHead(nn.Module):
     [N, C, H, H] -> SanLogits [N, P].
     """
 
-    def __init__(self, class_count: int, in_channels: int, widths: tuple[int, ...]) -> None:
+    def __init__(
+        self, class_count: int, in_channels: int, widths: tuple[int, ...], *, san_scale: float = 1.0
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for width in widths:
@@ -91,7 +93,7 @@ class ScaleHead(nn.Module):
             in_channels = width
         self.down = nn.Sequential(*layers)
         self.features = nn.Conv2d(in_channels, HEAD_FEATURES, 4, bias=False)
-        self.san = SanHead(class_count, HEAD_FEATURES)
+        self.san = SanHead(class_count, HEAD_FEATURES, scale=san_scale)
 
     def forward(self, x: Tensor, label: Tensor) -> SanLogits:
         features = self.features(self.down(x)).flatten(2).float()  # [N, F, P]
@@ -103,7 +105,7 @@ class ProjectedDiscriminator(nn.Module):
     """The trainable heads on the frozen features, one per scale.
 
     feature_channels: the frozen features' `channels`. head_channels: width of a head's map
-    by its side in pixels. resolution: side of the images it will see.
+    by its side in pixels. resolution: side of the images it will see. san_scale: see `SanHead`.
     """
 
     def __init__(
@@ -112,6 +114,8 @@ class ProjectedDiscriminator(nn.Module):
         resolution: int,
         feature_channels: FeatureChannels,
         head_channels: Mapping[int, int],
+        *,
+        san_scale: float = 1.0,
     ) -> None:
         super().__init__()
         self.heads = nn.ModuleList()
@@ -120,7 +124,7 @@ class ProjectedDiscriminator(nn.Module):
             while side > 8:
                 side //= 2
                 widths.append(head_channels[side])
-            self.heads.append(ScaleHead(class_count, channels, tuple(widths)))
+            self.heads.append(ScaleHead(class_count, channels, tuple(widths), san_scale=san_scale))
 
     def forward(self, features: list[Tensor], label: Tensor) -> list[SanLogits]:
         return [head(feature, label) for head, feature in zip(self.heads, features, strict=True)]

@@ -32,14 +32,16 @@ class SanHead(nn.Module):
 
     features [N, F, P], label [N, K] one-hot -> SanLogits. `weight` must be put back on the unit sphere with
     `normalize_` after every optimiser step; it takes no spectral norm and no weight decay.
-    directions: [K, F], where to start; random if None.
+    directions: [K, F], where to start; random if None. scale: where every class's scale starts.
     """
 
-    def __init__(self, class_count: int, feature_count: int, directions: Tensor | None = None) -> None:
+    def __init__(
+        self, class_count: int, feature_count: int, directions: Tensor | None = None, *, scale: float = 1.0
+    ) -> None:
         super().__init__()
         start = torch.randn(class_count, feature_count) if directions is None else directions
         self.weight = nn.Parameter(F.normalize(start, dim=1))
-        self.scale = nn.Parameter(torch.ones(class_count))
+        self.scale = nn.Parameter(torch.full((class_count,), scale))
 
     def forward(self, features: Tensor, label: Tensor) -> SanLogits:
         direction = label @ F.normalize(self.weight, dim=1)  # [N, F]
