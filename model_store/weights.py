@@ -41,9 +41,7 @@ def load_generator(store: ModelStore, checkpoint: Checkpoint, device: torch.devi
     return decode_weights(content, checkpoint.manifest, checkpoint.folder, device)
 
 
-def decode_weights(
-    content: bytes, manifest: Manifest, folder: str, device: torch.device = CPU
-) -> Generator:
+def decode_weights(content: bytes, manifest: Manifest, folder: str, device: torch.device = CPU) -> Generator:
     """Like `load_generator`, from bytes that were verified; `folder` names the checkpoint in errors."""
     path = f"{folder}/{manifest.weights.path}"
     try:
