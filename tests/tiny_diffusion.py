@@ -13,7 +13,7 @@ from tests.checkpoints import CLASSES
 from training.config import DataConfig, RunConfig
 from training.data import Dataset
 from training.diffusion.config import AutoencoderOptions, DenoiserOptions, DiffusionConfig, SamplingOptions
-from training.diffusion.train import DiffusionRun
+from training.diffusion.train import DiffusionRun, Events
 from training.run_dir import RunDir
 
 CPU = torch.device("cpu")
@@ -90,11 +90,12 @@ def open_run(path: Path, config: DiffusionConfig, stop_after_steps: float = floa
     run_dir = RunDir.create(path, config, dataset, CPU) if fresh else RunDir.open(path)
     asked = iter(range(10**9))
     return DiffusionRun(
-        config,
-        run_dir,
-        dataset,
-        dataset.images[:2],
-        CPU,
+        config=config,
+        run_dir=run_dir,
+        dataset=dataset,
+        held_out_images=dataset.images[:2],
+        device=CPU,
         stop=lambda: next(asked) > stop_after_steps,
         bars=Progress(disable=True),
+        events=Events(run_dir),
     )

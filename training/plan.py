@@ -83,6 +83,7 @@ class Plan:
                         device=device,
                         time_budget_s=time_budget_s,
                         threads=threads,
+                        changes=self.changes,
                     )
                 )
             request = RunRequest(

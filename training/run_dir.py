@@ -140,11 +140,12 @@ class RunDir:
 
     def save_samples(self, images: npt.NDArray[np.uint8], images_seen: int, columns: int) -> Path:
         """A grid of images [N, H, W, 3], row by row."""
-        return self.save_image(image_grid(images, columns), f"{images_seen:08d}")
+        return self.save_image(image_grid(images, columns), f"samples/{images_seen:08d}")
 
     def save_image(self, image: npt.NDArray[np.uint8], name: str) -> Path:
-        """A picture [H, W, 3] beside the sample grids."""
-        path = self.path / "samples" / f"{name}.png"
+        """A picture [H, W, 3] as `name`.png."""
+        path = self.path / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
         Image.fromarray(image).save(path)
         return path
 

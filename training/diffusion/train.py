@@ -4,15 +4,16 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import nn
+from torch.utils.tensorboard import SummaryWriter
 
 from model_store.quality.extractors import FeatureExtractor
 from model_store.quality.feature_cache import FeatureCache
@@ -22,6 +23,7 @@ from training.diffusion.config import DiffusionConfig
 from training.diffusion.denoiser import DenoiserTrainer
 from training.diffusion.export import AUTOENCODER_FILE, assemble_generator, sample_grid
 from training.diffusion.stage import StageTrainer
+from training.errors import RunInvalidError, TrainingDivergedError
 from training.evaluation.frechet import frechet_distance
 from training.evaluation.quick_scores import quick_scores
 from training.evaluation.reference import Reference, extract_reference
@@ -29,6 +31,7 @@ from training.hardware import fit_to_device
 from training.loop import Tick
 from training.process import StopSignals, prepare_process
 from training.run_dir import RunDir, image_grid
+from training.run_page import write_run_page
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +43,11 @@ GRID_COLUMNS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionRequest:
-    """What the command line asked for; `resume` goes on with a run folder and its configuration."""
+    """What the command line asked for.
+
+    config: of the run; when resuming, the run's own with `changes` made. out: the run folder to create,
+    unless `resume` names one to go on with. changes: settings made by hand, for the run's history.
+    """
 
     config: DiffusionConfig
     data: Path
@@ -49,60 +56,96 @@ class DiffusionRequest:
     device: str = "cpu"
     time_budget_s: float = float("inf")
     threads: int | None = None
+    changes: list[str] = field(default_factory=list)
 
 
 def run_diffusion(request: DiffusionRequest) -> RunDir:
     """Train until the images or the time are used up, or SIGTERM or Ctrl-C asks to stop; then save.
 
-    Raises TrainingError for what cannot work.
+    Raises TrainingError for what cannot work, and TrainingDivergedError.
     """
     started = time.monotonic()
     prepare_process(request.threads)
-    config, run_dir = request.config, None
-    if request.resume:
-        run_dir = RunDir.open(request.resume)
-        config = DiffusionConfig.from_dict(run_dir.read_config())
     whole = load_dataset(
         request.data,
-        resolution=config.run.resolution,
-        label_mode=config.data.label_mode,
-        deduplicate=config.data.deduplicate,
+        resolution=request.config.run.resolution,
+        label_mode=request.config.data.label_mode,
+        deduplicate=request.config.data.deduplicate,
+        class_slugs=request.config.data.classes,
     )
-    unseen = whole.blocks == config.data.hold_out_block
-    dataset = whole.subset(~unseen) if config.data.hold_out_block >= 0 else whole
+    unseen = whole.blocks == request.config.data.hold_out_block
+    dataset = whole.subset(~unseen) if unseen.any() else whole
     device = torch.device(request.device)
-    config = replace(config, run=fit_to_device(config.batches(), device).run)
-    run_dir = run_dir or RunDir.create(request.out, config, dataset, device)
-    with StopSignals() as signals, _progress() as bars:
-        stop = lambda: signals.received or time.monotonic() - started > request.time_budget_s  # noqa: E731
-        DiffusionRun(config, run_dir, dataset, whole.images[unseen], device, stop, bars).train()
+    config = replace(request.config, run=fit_to_device(request.config.batches(), device).run)
+    if request.resume:
+        run_dir = _resume(RunDir.open(request.resume), request, dataset)
+        run_dir.write_config(config)
+    else:
+        run_dir = RunDir.create(request.out, config, dataset, device)
+    run_dir.note_start("resumed" if request.resume else "started", device, changes=request.changes)
+    with StopSignals() as signals, _progress() as bars, Events(run_dir) as events:
+        DiffusionRun(
+            config=config,
+            run_dir=run_dir,
+            dataset=dataset,
+            held_out_images=whole.images[unseen],
+            device=device,
+            stop=lambda: signals.received or time.monotonic() - started > request.time_budget_s,
+            bars=bars,
+            events=events,
+        ).train()
+    write_run_page(run_dir)
     return run_dir
 
 
+def _resume(run_dir: RunDir, request: DiffusionRequest, dataset: Dataset) -> RunDir:
+    """Raises RunInvalidError if the data are not those of the run."""
+    if run_dir.environment()["dataset"]["digest"] != dataset.digest:
+        raise RunInvalidError(
+            f"{request.data} is not the dataset of {run_dir.path}: the digests differ; start a new run"
+        )
+    return run_dir
+
+
+class Events:
+    """Numbers of a run, to stats.jsonl and to TensorBoard alike."""
+
+    def __init__(self, run_dir: RunDir) -> None:
+        self._run_dir = run_dir
+        self._writer = SummaryWriter(str(run_dir.path / "tensorboard"))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.close()
+
+    def log(self, images_seen: int, **values: float) -> None:
+        """One line, seven digits a number, which is what float32 holds."""
+        rounded = {name: float(f"{value:.7g}") for name, value in values.items()}
+        self._run_dir.log(images_seen=images_seen, **rounded)
+        for name, value in rounded.items():
+            self._writer.add_scalar(name, value, images_seen)
+        self._writer.flush()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class DiffusionRun:
     """The two stages over one run folder.
 
-    Beside what every run folder has: `autoencoder.pt` once stage 1 is done, `latents.pt`, `samples/` of both.
-    held_out_images: uint8 [M, R, R, 3], not trained on; M may be 0.
+    Beside what every run folder has: `reconstructions/`, and `autoencoder.pt` and `latents.pt` once stage 1 is
+    done. In stats.jsonl the names of a stage's numbers begin with the stage; each counts its own images seen.
+    config: with every `auto` decided. held_out_images: uint8 [M, R, R, 3], not trained on; M may be 0.
     """
 
-    def __init__(
-        self,
-        config: DiffusionConfig,
-        run_dir: RunDir,
-        dataset: Dataset,
-        held_out_images: Pixels,
-        device: torch.device,
-        stop: Callable[[], bool],
-        bars: Progress,
-    ) -> None:
-        self.config = config
-        self.run_dir = run_dir
-        self.dataset = dataset
-        self.held_out_images = held_out_images
-        self.device = device
-        self.stop = stop
-        self.bars = bars
+    config: DiffusionConfig
+    run_dir: RunDir
+    dataset: Dataset
+    held_out_images: Pixels
+    device: torch.device
+    stop: Callable[[], bool]
+    bars: Progress
+    events: Events
 
     def train(self) -> None:
         """Go on where the folder's state stands."""
@@ -152,10 +195,10 @@ class DiffusionRun:
             if reference is None:
                 return
             scores = quick_scores(generator, reference, self.config.run.score_images)
-            self.run_dir.log(images_seen=trainer.images_seen, score=scores["kid/mean"], **scores)
+            self.events.log(trainer.images_seen, score=scores["kid/mean"], **scores)
             if scores["kid/mean"] < best:
                 best = scores["kid/mean"]
-                self.run_dir.save_state(self._state(trainer), "best.pt")
+                self.run_dir.save_state(self.state(trainer), "best.pt")
 
         self._run_stage(trainer, int(self.config.run.total_kimg * 1000), snapshot)
 
@@ -164,13 +207,35 @@ class DiffusionRun:
         if (self.run_dir.path / "state.pt").exists():
             state = self.run_dir.load_state()
             if state["stage"] == trainer.name:
-                trainer.load_state_dict(state["trainer"])
+                self._load(trainer, state)
         task = self.bars.add_task(trainer.name, total=images, completed=trainer.images_seen, rate="")
         recorder = _Recorder(self, trainer, task, snapshot)
-        trainer.run_until(images, stop=self.stop, on_tick=recorder.tick)
-        self.run_dir.save_state(self._state(trainer))
+        try:
+            trainer.run_until(images, stop=self.stop, on_tick=recorder.tick)
+        except TrainingDivergedError as error:
+            raise self._diverged(error) from None
+        self.run_dir.save_state(self.state(trainer))
+        if trainer.images_seen >= images:
+            recorder.finish()
 
-    def _state(self, trainer: StageTrainer) -> dict[str, Any]:
+    def _load(self, trainer: StageTrainer, state: dict[str, Any]) -> None:
+        try:
+            trainer.load_state_dict(state["trainer"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            reason = str(error).splitlines()[0]
+            raise RunInvalidError(
+                f"the state of {self.run_dir.path} does not fit its settings: {reason}"
+            ) from error
+
+    def _diverged(self, error: TrainingDivergedError) -> TrainingDivergedError:
+        """The error with what is left to go on from; nothing is saved over it."""
+        self.run_dir.log(images_seen=error.images_seen, diverged=True)
+        path = self.run_dir.path / "state.pt"
+        kept = f"the last good state is {path}" if path.exists() else "no state was saved yet"
+        return TrainingDivergedError(error.images_seen, error.losses, kept)
+
+    def state(self, trainer: StageTrainer) -> dict[str, Any]:
+        """What `state.pt` holds: which stage it is of, and all of that."""
         return {
             "stage": trainer.name,
             "classes": list(self.dataset.classes),
@@ -197,7 +262,8 @@ class DiffusionRun:
                 extractor = FeatureExtractor(2, device=self.device)
                 distance = frechet_distance(extractor.features(decoded), extractor.features(unseen))
                 quality["frechet/held_out"] = distance
-        self.run_dir.log(stage="autoencoder", **{name: round(value, 3) for name, value in quality.items()})
+        images_seen = int(self.config.autoencoder.total_kimg * 1000)
+        self.events.log(images_seen, **{f"autoencoder/{name}": value for name, value in quality.items()})
         worst = min(value for name, value in quality.items() if name.startswith("psnr_db"))
         if worst < self.config.autoencoder.min_psnr_db:
             logger.warning(
@@ -213,7 +279,7 @@ class DiffusionRun:
         pixels = self.dataset.images[::every][:GRID_COLUMNS]
         decoded, _ = reconstruct(trainer.averaged(), pixels)
         grid = image_grid(np.concatenate([pixels, decoded]), len(pixels))
-        self.run_dir.save_image(grid, f"autoencoder-{trainer.images_seen:08d}")
+        self.run_dir.save_image(grid, f"reconstructions/{trainer.images_seen:08d}")
 
     def _reference(self) -> Reference | None:
         if not self.config.run.score_images:
@@ -233,21 +299,31 @@ class _Recorder:
         self.trainer = trainer
         self.task = task
         self.snapshot = snapshot
+        self.last_snapshot = -1
         self.interval = max(int(run.config.run.snapshot_kimg * 1000), 1)
         self.next_snapshot = (trainer.images_seen // self.interval + 1) * self.interval
 
     def tick(self, tick: Tick) -> None:
-        rate = round(tick.images_per_second, 2)
-        losses = {name: round(value, 5) for name, value in tick.losses.items()}
-        self.run.run_dir.log(
-            stage=self.trainer.name, images_seen=tick.images_seen, images_per_second=rate, **losses
-        )
-        self.run.bars.update(self.task, completed=tick.images_seen, rate=f"{rate:.1f} images/s")
+        values = {"images_per_second": tick.images_per_second, **tick.losses}
+        name = self.trainer.name
+        self.run.events.log(tick.images_seen, **{f"{name}/{key}": value for key, value in values.items()})
+        rate = f"{tick.images_per_second:.1f} images/s"
+        self.run.bars.update(self.task, completed=tick.images_seen, rate=rate)
         if tick.images_seen >= self.next_snapshot:
-            self.run.run_dir.save_state(self.run._state(self.trainer))
-            with _untouched_random(self.trainer.device):
-                self.snapshot()
+            self.run.run_dir.save_state(self.run.state(self.trainer))
+            self._take_snapshot()
             self.next_snapshot = (tick.images_seen // self.interval + 1) * self.interval
+
+    def finish(self) -> None:
+        """The snapshot of the end, unless it was just taken."""
+        if self.last_snapshot != self.trainer.images_seen:
+            self._take_snapshot()
+
+    def _take_snapshot(self) -> None:
+        with _untouched_random(self.trainer.device):
+            self.snapshot()
+        self.last_snapshot = self.trainer.images_seen
+        write_run_page(self.run.run_dir)
 
 
 @contextmanager

@@ -72,7 +72,8 @@ def test_command_trains_stops_on_sigterm_and_its_run_is_published(
     stdout, stderr = process.communicate(timeout=40)
 
     assert process.returncode == 0, stderr
-    assert stdout == f"saved {out}\n"
+    assert stdout.startswith(f"saved {out}")
+    assert [entry["how"] for entry in RunDir.open(out).history()] == ["started"]
     publication = Publication(name="ldm", version="1", data=two_classes, n_fake=12)
     checkpoint = publish_diffusion_run(RunDir.open(out), model_store, publication)
     generator = load_generator(model_store, checkpoint, CPU)

@@ -49,11 +49,13 @@ def test_resumed_run_equals_one_that_never_stopped(tmp_path: Path, finished: Pat
 
 def test_run_folder_holds_numbers_and_pictures_of_both_stages(finished: Path) -> None:
     rows = [json.loads(line) for line in (finished / "stats.jsonl").read_text().splitlines()]
-    pictures = {path.name for path in (finished / "samples").iterdir()}
 
-    assert {row["stage"] for row in rows} == {"autoencoder", "denoiser"}
-    assert any(row.get("psnr_db/held_out", 0) > 0 for row in rows)
-    assert {"autoencoder-00000016.png", "00000016.png"} <= pictures
+    assert any(row.get("autoencoder/l1", 0) > 0 for row in rows)
+    assert any(row.get("denoiser/loss", 0) > 0 for row in rows)
+    assert any(row.get("autoencoder/psnr_db/held_out", 0) > 0 for row in rows)
+    assert (finished / "reconstructions" / "00000016.png").exists()
+    assert (finished / "samples" / "00000016.png").exists()
+    assert "denoiser/loss" in (finished / "report.html").read_text()
 
 
 def test_poor_autoencoder_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -75,7 +77,7 @@ def test_divergence_is_told_and_the_last_state_kept(tmp_path: Path) -> None:
     wild = dataclasses.replace(config, autoencoder=dataclasses.replace(config.autoencoder, lr=1e30))
     run = open_run(tmp_path / "other", wild)
 
-    with pytest.raises(TrainingDivergedError, match="not finite after"):
+    with pytest.raises(TrainingDivergedError, match=r"diverged.*no state was saved"):
         run.train()
 
     assert _equal(before, _state(tmp_path / "run"))
