@@ -8,12 +8,11 @@ networks run as functions of normalised weights, so gradients are averaged here,
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Self, cast
+from typing import Any, Self
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.nn import functional as differentiable
 
 from training.errors import ConfigInvalidError
 
@@ -70,7 +69,8 @@ class Ranks:
         """[n, ...] of every rank as [size * n, ...], with gradients to each rank's own."""
         if self.size == 1:
             return x
-        return torch.cat(cast("list[Tensor]", differentiable.all_gather(x.contiguous())))
+        gathered: Tensor = _Gather.apply(x.contiguous(), self)
+        return gathered
 
     def any(self, flag: bool, device: torch.device) -> bool:
         """Whether the flag is up at any rank; all ranks must ask."""
@@ -84,3 +84,20 @@ class Ranks:
         """Until all ranks are here."""
         if self.size > 1:
             dist.barrier()
+
+
+class _Gather(torch.autograd.Function):
+    """All ranks' rows; a row's gradient is the sum of what every rank has for it."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor, ranks: Ranks) -> Tensor:
+        context.ranks = ranks
+        parts = [torch.empty_like(x) for _ in range(ranks.size)]
+        dist.all_gather(parts, x)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        total = gradients[0].contiguous()
+        dist.all_reduce(total)
+        return total.chunk(context.ranks.size)[context.ranks.rank], None
