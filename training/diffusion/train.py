@@ -133,7 +133,7 @@ class Events:
 class DiffusionRun:
     """The two stages over one run folder.
 
-    Beside what every run folder has: `reconstructions/`; `autoencoder.pt` and `latents.pt` once stage 1 is done.
+    Beside what every run folder has: `reconstructions/`; after stage 1 `autoencoder.pt` and `latents.pt`.
     In stats.jsonl the names of a stage's numbers begin with the stage; each counts its own images seen.
     config: with every `auto` decided. held_out_images: uint8 [M, R, R, 3], not trained on; M may be 0.
     """
