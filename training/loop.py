@@ -195,8 +195,8 @@ class Trainer:
             self.G_ema[name].copy_(value)
         self.normalize_G.load_state_dict(state["normalize_G"])
         self._discriminators().load_state_dict(state["D"])
-        self.optimizer_G.load_state_dict(state["optimizer_G"])
-        self.optimizer_D.load_state_dict(state["optimizer_D"])
+        _load_moments(self.optimizer_G, state["optimizer_G"])
+        _load_moments(self.optimizer_D, state["optimizer_D"])
         self.random.set_state(state["random"].cpu())
         self.images_seen = state["images_seen"]
         self.seconds_trained = state["seconds_trained"]
@@ -262,3 +262,11 @@ def _adam(module: nn.Module, lr: float, config: TrainConfig) -> torch.optim.Adam
     parameters = [p for p in module.parameters() if p.requires_grad]
     betas = (config.optimizer.beta1, config.optimizer.beta2)
     return torch.optim.Adam(parameters, lr=lr, betas=betas, fused=True)
+
+
+def _load_moments(optimizer: torch.optim.Adam, state: dict[str, Any]) -> None:
+    """The state's moments; rates are those of the configuration, which may have changed since."""
+    rates = [(group["lr"], group["betas"]) for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, (lr, betas) in zip(optimizer.param_groups, rates, strict=True):
+        group.update(lr=lr, betas=betas)

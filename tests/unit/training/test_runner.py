@@ -14,11 +14,12 @@ from PIL import Image
 
 from tests.smears import make_smear_dataset
 from training.data import load_dataset
+from training.errors import RunInvalidError
 from training.loop import Trainer
 from training.presets import preset
 from training.recorder import GRID_PER_CLASS, sample_grid
 from training.run_dir import RunDir
-from training.runner import load_training_set
+from training.runner import RunRequest, load_training_set, run
 
 TINY = ("discriminator.kind=pixel", "run.resolution=16", "generator.latent_dim=8", "run.tick_kimg=0.008")
 """On top of the smoke preset: a step in milliseconds."""
@@ -123,3 +124,110 @@ def test_sample_grid_shows_each_class_from_the_same_latents(smears: Path, tmp_pa
     assert grid.shape == (4 * GRID_PER_CLASS, 16, 16, 3)
     assert grid.dtype == np.dtype(np.uint8)
     assert np.array_equal(grid, sample_grid(trainer))
+
+
+def request(smears: Path, out: Path, *settings: str, **changes: Any) -> RunRequest:
+    config = preset("smoke").with_settings([*TINY, *settings])
+    return RunRequest(config=config, data=smears, out=out, threads=1, **changes)
+
+
+def assert_same_state(a: Any, b: Any, path: str = "state") -> None:
+    """Bit for bit, but for the clock and the configured end."""
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), path
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), path
+        for key in a.keys() - {"seconds_trained", "config"}:
+            assert_same_state(a[key], b[key], f"{path}.{key}")
+    elif isinstance(a, list):
+        for i, pair in enumerate(zip(a, b, strict=True)):
+            assert_same_state(*pair, f"{path}[{i}]")
+    else:
+        assert a == b, path
+
+
+@pytest.fixture
+def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_stopped_and_resumed_run_ends_bit_for_bit_like_one_that_was_not(smears: Path, tmp_path: Path) -> None:
+    whole = run(request(smears, tmp_path / "whole", "run.total_kimg=0.064"))
+    half = run(request(smears, tmp_path / "half", "run.total_kimg=0.032"))
+
+    run(request(smears, tmp_path / "unused", "run.total_kimg=0.064", resume=half.path))
+
+    assert_same_state(whole.load_state(), half.load_state())
+    assert [row.get("loss_D") for row in half.stats()] == [row.get("loss_D") for row in whole.stats()]
+    assert not (tmp_path / "unused").exists()
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_history_tells_starts_resumptions_and_parents(smears: Path, tmp_path: Path) -> None:
+    first = run(request(smears, tmp_path / "first", "run.total_kimg=0.016"))
+    changes = ["run.total_kimg=0.032"]
+    run(request(smears, tmp_path / "first", *changes, resume=first.path, changes=changes))
+
+    grown = run(
+        request(
+            smears,
+            tmp_path / "grown",
+            "run.total_kimg=0.04",
+            "run.resolution=32",
+            "generator.rgb_skip=true",
+            grow=first.path,
+        )
+    )
+
+    assert [(e["how"], e["images_seen"]) for e in first.history()] == [("started", 0), ("resumed", 16)]
+    assert first.history()[1]["changes"] == changes
+    assert first.config().run.total_kimg == 0.032
+    (entry,) = grown.history()
+    assert (entry["how"], entry["images_seen"]) == ("grown", 32)
+    assert entry["hours"] == round(first.load_state()["seconds_trained"] / 3600, 3)
+    assert (entry["grown_from"]["run"], entry["grown_from"]["resolution"]) == ("first", 16)
+    assert entry["grown_from"]["config"]["run"]["resolution"] == 16
+    assert len(entry["grown_from"]["history"]) == 2
+    assert grown.load_state()["images_seen"] == 40
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_run_does_not_go_on_with_other_images(smears: Path, tmp_path: Path) -> None:
+    first = run(request(smears, tmp_path / "run", "run.total_kimg=0.008"))
+    other = make_smear_dataset(tmp_path / "other", per_class=2, seed=1)
+
+    with pytest.raises(RunInvalidError, match="is not the dataset of"):
+        run(request(other, tmp_path / "run", resume=first.path))
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_run_does_not_go_on_with_other_networks(smears: Path, tmp_path: Path) -> None:
+    first = run(request(smears, tmp_path / "run", "run.total_kimg=0.008"))
+
+    with pytest.raises(RunInvalidError, match="does not fit its settings"):
+        run(request(smears, tmp_path / "run", "generator.base_channels=8", resume=first.path))
+
+
+def test_diverged_run_keeps_its_last_good_state(smears: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    train(smears, tmp_path, "--out", folder, "--total-kimg", "0.032")
+    good = RunDir.open(folder).load_state()
+
+    worse = ("--set", "optimizer.generator_lr=1e30", "--set", "run.total_kimg=0.064")
+    done = subprocess.run(
+        command(smears, "--resume", folder, *worse),
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("masan: training diverged, ")
+    assert last.endswith(f"; the last good state, of 32 images, is {folder / 'state.pt'}")
+    assert "Traceback" not in done.stderr
+    assert_same_state(good, RunDir.open(folder).load_state())
+    assert stats(folder)[-1]["diverged"] is True
+    assert "The run diverged" in (folder / "report.html").read_text()
