@@ -83,9 +83,16 @@ def train(
 def publish(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     name: Annotated[str, typer.Option(help="Name of the checkpoint, such as b-all.")],
-    version: Annotated[str, typer.Option(help="Version; never overwritten.")],
-    data: Annotated[Path, typer.Option(help="The images the run was trained on.")],
-    store: Annotated[str, typer.Option(envvar="MASAN_MODEL_STORE_URL", help="Model store to publish into.")],
+    version: Annotated[
+        str | None, typer.Option(help="Version, never overwritten; default: the next number.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="The images trained on; default: where the run found them.")
+    ] = None,
+    store: Annotated[
+        str, typer.Option(envvar="MASAN_MODEL_STORE_URL", help="Model store to publish into.")
+    ] = "data/store",
+    classes: ClassSlugs = None,
     last: Annotated[
         bool, typer.Option("--last", help="The last state instead of the best snapshot.")
     ] = False,
@@ -106,6 +113,7 @@ def publish(
         name=name,
         version=version,
         data=data,
+        classes=parse_classes(classes),
         state="state.pt" if last else "best.pt",
         dataset_name=dataset_name,
         dataset_license=dataset_license,

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,7 @@ from model_store.store import Checkpoint, ModelStore
 from model_store.weights import WEIGHTS_FILE, decode_weights, encode_weights
 from training.config import DataConfig, RunConfig
 from training.data import Dataset, load_dataset
-from training.errors import RunInvalidError
+from training.errors import DatasetInvalidError, RunInvalidError
 from training.evaluation.reference import Progress
 from training.evaluation.report import Drawing, evaluate_checkpoint
 from training.folding import fold_generator, generator_config
@@ -38,13 +38,16 @@ NOT_FOR: Final = (
 class Publication:
     """What a publication says beyond what the run folder knows.
 
-    state: `best.pt` is the snapshot with the lowest score, `state.pt` the last. n_fake: images per class the
-    report draws.
+    version: None takes the next whole number. data: the images trained on; None looks where the run found
+    them. state: `best.pt` is the snapshot with the lowest score, `state.pt` the last, also taken where no
+    snapshot was scored. classes: folder -> slug, where the checkpoint shall name classes otherwise than the
+    run. n_fake: images per class the report draws.
     """
 
     name: str
-    version: str
-    data: Path
+    version: str | None = None
+    data: Path | None = None
+    classes: Mapping[str, str] = field(default_factory=dict)
     state: str = "best.pt"
     dataset_name: str = "folder"
     dataset_license: str = "unknown"
@@ -76,7 +79,8 @@ def publish_run(
 ) -> Checkpoint:
     """Publish a run's generator with its report. Raises what `publish_generator` raises."""
     config = run_dir.config()
-    state = run_dir.load_state(publication.state)
+    scored = (run_dir.path / publication.state).exists()
+    state = run_dir.load_state(publication.state if scored else "state.pt")
     classes = tuple(state["classes"])
     trained = TrainedGenerator(
         network=fold_generator(config, len(classes), state["G_ema"], state["normalize_G"]),
@@ -106,22 +110,14 @@ def publish_generator(
     """
     environment = run_dir.environment()
     weights = encode_weights(trained.network, torch.float16)
-    dataset = load_dataset(
-        publication.data,
-        resolution=trained.run.resolution,
-        label_mode=trained.data.label_mode,
-        deduplicate=trained.data.deduplicate,
-    )
-    block = trained.data.hold_out_block
-    trained_on = dataset.digest if block < 0 else dataset.subset(dataset.blocks != block).digest
-    if trained_on != environment["dataset"]["digest"]:
-        raise RunInvalidError(f"{publication.data} is not the dataset of {run_dir.path}: the digests differ")
+    dataset = _dataset_of(run_dir, publication.data, trained)
+    dataset = replace(dataset, classes=_slugs(dataset, publication.classes))
     manifest = Manifest(
         name=publication.name,
-        version=publication.version,
+        version=publication.version or _next_version(store, publication.name),
         architecture=trained.architecture,
         config=trained.config,
-        classes=trained.classes,
+        classes=dataset.classes,
         resolution=trained.run.resolution,
         weights=_entry(WEIGHTS_FILE, weights),
         dataset=_dataset_info(publication, trained.data, environment["dataset"], dataset),
@@ -134,7 +130,7 @@ def publish_generator(
             commit=environment["commit"],
             torch_version=environment["torch"],
             finished_at=datetime.now(UTC),
-            notes=publication.notes,
+            notes=" ".join(part for part in (publication.notes, _lineage(run_dir)) if part),
         ),
         license=publication.license,
         intended_use=INTENDED_USE,
@@ -145,7 +141,7 @@ def publish_generator(
     report = evaluate_checkpoint(
         generator,
         manifest.digest,
-        trained.classes,
+        dataset.classes,
         dataset,
         drawing=Drawing(n_fake=publication.n_fake),
         progress=progress,
@@ -153,6 +149,59 @@ def publish_generator(
     content = (report.model_dump_json(indent=1) + "\n").encode()
     manifest = manifest.model_copy(update={"reports": (_entry(REPORT_FILE, content),)})
     return store.publish(manifest, {WEIGHTS_FILE: weights, REPORT_FILE: content})
+
+
+def _dataset_of(run_dir: RunDir, data: Path | None, trained: TrainedGenerator) -> Dataset:
+    """All images of the run's dataset, those held out too. Raises RunInvalidError for other images."""
+    recorded = run_dir.environment()["dataset"]
+    path = data or (Path(recorded["path"]) if "path" in recorded else None)
+    if path is None:
+        raise RunInvalidError(f"{run_dir.path} does not know where its images lie; give --data")
+    dataset = load_dataset(
+        path,
+        resolution=trained.run.resolution,
+        label_mode=trained.data.label_mode,
+        deduplicate=trained.data.deduplicate,
+        class_slugs=trained.data.classes,
+    )
+    block = trained.data.hold_out_block
+    trained_on = dataset.digest if block < 0 else dataset.subset(dataset.blocks != block).digest
+    if trained_on != recorded["digest"]:
+        raise RunInvalidError(f"{path} is not the dataset of {run_dir.path}: the digests differ")
+    return dataset
+
+
+def _slugs(dataset: Dataset, given: Mapping[str, str]) -> tuple[str, ...]:
+    """The dataset's slugs with those given by folder in their place. Raises DatasetInvalidError."""
+    folders = {
+        name.partition("/")[0]: label for name, label in zip(dataset.files, dataset.labels, strict=True)
+    }
+    slugs = list(dataset.classes)
+    for folder, slug in given.items():
+        if folder not in folders:
+            known = ", ".join(folders)
+            raise DatasetInvalidError(dataset.root, f"has no class folder {folder!r}; there is {known}")
+        slugs[folders[folder]] = slug
+    if len(set(slugs)) != len(slugs):
+        raise DatasetInvalidError(dataset.root, f"two folders have the same class slug: {', '.join(slugs)}")
+    return tuple(slugs)
+
+
+def _next_version(store: ModelStore, name: str) -> str:
+    numbers = [int(version) for version in store.versions(name) if version.isdecimal()]
+    return str(max(numbers, default=0) + 1)
+
+
+def _lineage(run_dir: RunDir) -> str:
+    """One sentence for a run that was grown from a smaller one."""
+    for entry in run_dir.history():
+        parent = entry.get("grown_from")
+        if parent:
+            return (
+                f"Grown from a {parent['resolution']} px run after {parent['images_seen']} images and"
+                f" {parent['hours']} h, which images seen and hours include."
+            )
+    return ""
 
 
 def _entry(path: str, content: bytes) -> FileEntry:
@@ -170,10 +219,11 @@ def _dataset_info(
     if data.deduplicate:
         cleaning += "; duplicates removed at thumbnail correlation 0.6"
     block = data.hold_out_block
+    counts = dict(zip(dataset.classes, trained_on["images_per_class"].values(), strict=True))
     return DatasetInfo(
         name=publication.dataset_name,
         digest=trained_on["digest"],
-        images_per_class=trained_on["images_per_class"],
+        images_per_class=counts,
         cleaning=cleaning,
         held_out="none" if block < 0 else f"series block {block + 1} of 5, by class and scale-bar style",
         license=publication.dataset_license,
