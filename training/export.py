@@ -12,12 +12,13 @@ from torch import nn
 
 from model_store.generators.registry import Generator
 from model_store.manifest import DatasetInfo, FileEntry, Manifest, TrainingHistory
+from model_store.quality.feature_cache import FeatureCache
 from model_store.report import REPORT_FILE
 from model_store.sampling import make_reproducible
 from model_store.store import Checkpoint, ModelStore
 from model_store.weights import WEIGHTS_FILE, decode_weights, encode_weights
 from training.config import DataConfig, RunConfig
-from training.data import Dataset, load_dataset
+from training.data import Dataset, default_cache_dir, load_dataset
 from training.errors import DatasetInvalidError, RunInvalidError
 from training.evaluation.reference import Progress
 from training.evaluation.report import Drawing, evaluate_checkpoint
@@ -144,6 +145,7 @@ def publish_generator(
         dataset.classes,
         dataset,
         drawing=Drawing(n_fake=publication.n_fake),
+        cache=FeatureCache(default_cache_dir()),
         progress=progress,
     )
     content = (report.model_dump_json(indent=1) + "\n").encode()
