@@ -53,7 +53,7 @@ class Cost:
 def measure_cost(config: TrainConfig, class_count: int) -> Cost:
     """Build the networks and trace two steps with tensors that have a shape and no content."""
     config = replace(config, run=replace(config.run, compile=False))
-    trainer = Trainer(fit_to_device(config, torch.device("cpu")), _blank_dataset(config, class_count))
+    trainer = Trainer(fit_to_device(config, torch.device("cpu")), blank_dataset(config, class_count))
     discriminators = nn.ModuleList(adversary.module for adversary in trainer.adversaries)
     trunks = [a.features for a in trainer.adversaries if hasattr(a, "features")]
     batch = config.optimizer.batch
@@ -161,7 +161,7 @@ def _state_bytes(trainer: Trainer, discriminators: nn.ModuleList) -> int:
     return 4 * trained
 
 
-def _blank_dataset(config: TrainConfig, class_count: int) -> Dataset:
+def blank_dataset(config: TrainConfig, class_count: int) -> Dataset:
     """Two images a class, of zeros."""
     side, n = config.run.resolution, 2 * class_count
     return Dataset(
