@@ -23,17 +23,19 @@ def tiny_config(*settings: str) -> TrainConfig:
 
 
 def tiny_dataset(per_class: int = 6, side: int = 16, classes: int = 2) -> Dataset:
-    """Disks of a class's own colour and size on a light ground, at random places."""
-    rng = np.random.default_rng(0)
-    images = np.full((classes * per_class, side, side, 3), 235, dtype=np.uint8)
-    rows, columns = np.mgrid[:side, :side]
+    """Soft spots of a class's own stain on a light ground, at random places: easy to imitate."""
+    rng = np.random.default_rng(1)
+    rows, columns = np.mgrid[:side, :side] / side
     labels = np.repeat(np.arange(classes), per_class)
+    images = np.empty((len(labels), side, side, 3), dtype=np.uint8)
     for image, label in zip(images, labels, strict=True):
-        color = (200 - 140 * label // classes, 60, 90 + 120 * label // classes)
-        for _ in range(3):
-            y, x = rng.integers(0, side, 2)
-            image[(rows - y) ** 2 + (columns - x) ** 2 < (side / (6 + 2 * label)) ** 2] = color
-        image[:] = np.clip(image + rng.normal(0, 4, image.shape), 0, 255)
+        share = label / max(classes - 1, 1)
+        stain = (1 - share) * np.array([0.7, 0.3, 0.1]) + share * np.array([0.2, 0.7, 0.3])
+        light = np.full((side, side, 3), 0.92)
+        for _ in range(2):
+            y, x = rng.uniform(0.2, 0.8, 2)
+            light -= np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * 0.12**2))[:, :, None] * stain
+        image[:] = np.clip(light * 255, 0, 255)
     n = len(images)
     return Dataset(
         root=Path("tiny"),

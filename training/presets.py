@@ -86,7 +86,9 @@ def masan() -> TrainConfig:
         augment=AugmentConfig(policy="color"),
         losses=LossConfig(r1_every=16),
         optimizer=OptimizerConfig(batch=64, ema_kimg=WEIGHT_DECAY_0_999),
-        run=RunConfig(total_kimg=1_000.0, precision="bf16", compile=True, snapshot_kimg=50.0),
+        run=RunConfig(
+            total_kimg=1_000.0, precision="auto", memory_format="auto", compile=True, snapshot_kimg=50.0
+        ),
     )
 
 
@@ -99,7 +101,9 @@ def masan_projected() -> TrainConfig:
         augment=AugmentConfig(policy="color,translation,cutout", color_probability=0.8, cutout_ratio=0.2),
         losses=LossConfig(r1_every=16, mean_color_weight=0.1),
         optimizer=OptimizerConfig(batch=64, ema_kimg=20.0),
-        run=RunConfig(total_kimg=1_200.0, precision="bf16", compile=True, snapshot_kimg=50.0),
+        run=RunConfig(
+            total_kimg=1_200.0, precision="auto", memory_format="auto", compile=True, snapshot_kimg=50.0
+        ),
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 from tests.smears import make_smear_dataset
 from training import cli
 from training.errors import ConfigInvalidError
+from training.run_dir import RunDir
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +95,40 @@ def test_data_check_tells_what_training_would_read(
     assert code == 0
     assert all(slug in said for slug in ("benign", "early_pre_b", "pre_b", "pro_b"))
     assert "12 images" in said
+
+
+def test_data_check_tells_what_cannot_be_trained_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    root = make_smear_dataset(tmp_path / "data", per_class=1)
+    (root / "Empty").mkdir()
+
+    code = run(monkeypatch, "data", "check", root, "--class", "Pro=pro")
+
+    said = capsys.readouterr()
+    assert code == 2
+    assert "Pro -> pro: 1 images" in said.out
+    assert said.err.splitlines()[-1] == f"masan: dataset {root}: class folder 'Empty' holds no readable image"
+
+
+def test_packed_data_train_like_the_folder(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], smears: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    packed, folder = tmp_path / "smears.tar", tmp_path / "run"
+    settings = ("--set", "discriminator.kind=pixel", "--resolution", 16, "--total-kimg", 0.008)
+
+    assert run(monkeypatch, "data", "pack", smears, "-o", packed) == 0
+    assert "packed 12 images into" in capsys.readouterr().out
+    named = ("--class", "Early=early", "--threads", 1, "--out", folder)
+    code = run(monkeypatch, "train", "--data", packed, "--preset", "smoke", *settings, *named)
+
+    assert code == 0, capsys.readouterr().err
+    assert RunDir.open(folder).load_state()["classes"] == ["benign", "early", "pre_b", "pro_b"]
+    assert RunDir.open(folder).environment()["dataset"]["path"] == str(packed)
+
+
+@pytest.mark.parametrize("text", ["Early", "=early", "Early="])
+def test_class_that_names_no_folder_or_no_slug_is_refused(text: str) -> None:
+    with pytest.raises(ConfigInvalidError, match="write FOLDER=SLUG"):
+        cli.parse_classes([text])

@@ -80,17 +80,6 @@ def test_tensorboard_has_what_stats_has(trainer: Trainer, run_dir: RunDir) -> No
     assert events.Images("samples")[0].width == GRID_PER_CLASS * 16
 
 
-def test_scorer_judges_by_lite2_against_the_images_trained_on(trainer: Trainer, tmp_path: Path) -> None:
-    config = tiny_config("run.score_images=4")
-
-    scorer = Scorer.for_run(config, tiny_dataset(), tmp_path)
-    scores = scorer(trainer)
-
-    assert "lite2" in scorer.reference.extractor.name.lower()
-    assert len(scorer.reference.features) == len(tiny_dataset())
-    assert scores["kid/mean"] == pytest.approx((scores["kid/class_0"] + scores["kid/class_1"]) / 2)
-
-
 def test_other_ranks_write_nothing(trainer: Trainer, tmp_path: Path) -> None:
     record(trainer, None, 16)
 
