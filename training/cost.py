@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from training.adversaries import ProjectedAdversary
 from training.config import TrainConfig
 from training.data import Dataset
 from training.hardware import fastest, fit_to_device, measure
@@ -55,7 +56,7 @@ def measure_cost(config: TrainConfig, class_count: int) -> Cost:
     config = replace(config, run=replace(config.run, compile=False))
     trainer = Trainer(fit_to_device(config, torch.device("cpu")), blank_dataset(config, class_count))
     discriminators = nn.ModuleList(adversary.module for adversary in trainer.adversaries)
-    trunks = [a.features for a in trainer.adversaries if hasattr(a, "features")]
+    trunks = [a.features for a in trainer.adversaries if isinstance(a, ProjectedAdversary)]
     batch = config.optimizer.batch
     with FakeTensorMode(allow_non_fake_inputs=True):
         parts = _Parts(trainer)
@@ -89,16 +90,18 @@ class _Parts:
     """Meters around what runs forward only: the generator, frozen features, discriminators in G's loss."""
 
     def __init__(self, trainer: Trainer) -> None:
-        self.generator, self.features, self.heads = _Meter(), _Meter(), _Meter()
+        self.generator, self.images, self.pairs = _Meter(), _Meter(), _Meter()
         trainer.generate = _metered(trainer.generate, self.generator)
         for adversary in trainer.adversaries:
-            observe = _metered(adversary.observe, self.features)
-            loss = _metered(adversary.generator_loss, self.heads)
+            # Features and their heads see real and generated images, the pixel network only the latter.
+            heads = self.pairs if isinstance(adversary, ProjectedAdversary) else self.images
+            observe = _metered(adversary.observe, self.pairs)
+            loss = _metered(adversary.generator_loss, heads)
             vars(adversary).update(observe=observe, generator_loss=loss)
 
     def flops(self) -> tuple[float, float]:
-        """Of a batch's forward: generator, discriminators. Features are of real and generated images."""
-        return self.generator.flops, self.features.flops / 2 + self.heads.flops
+        """Of a batch's forward: generator, discriminators."""
+        return self.generator.flops, self.images.flops + self.pairs.flops / 2
 
 
 def _metered(function: Callable[P, R], meter: "_Meter") -> Callable[P, R]:
