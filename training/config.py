@@ -131,8 +131,12 @@ class LossConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """Adam for both networks. ema_kimg: half-life of the weight average in thousands of images."""
+    """Of both networks. ema_kimg: half-life of the weight average in thousands of images.
 
+    kind: `sgd` is the paper's word, without momentum; with it the generator does not learn.
+    """
+
+    kind: Literal["adam", "sgd"] = "adam"
     generator_lr: float = 2e-4
     discriminator_lr: float = 2e-4
     beta1: float = 0.0

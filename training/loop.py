@@ -64,8 +64,8 @@ class Trainer:
         self.G_ema = {name: parameter.detach().clone() for name, parameter in self.G.named_parameters()}
         self.generate = compiled(self._generate) if config.run.compile else self._generate
         self.adversaries: list[Adversary] = make_adversaries(config, len(dataset.classes), self)
-        self.optimizer_G = _adam(self.G, config.optimizer.generator_lr, config)
-        self.optimizer_D = _adam(self._discriminators(), config.optimizer.discriminator_lr, config)
+        self.optimizer_G = _optimizer(self.G, config.optimizer.generator_lr, config)
+        self.optimizer_D = _optimizer(self._discriminators(), config.optimizer.discriminator_lr, config)
         self.images_seen = 0
         self.seconds_trained = 0.0
         self.warmup_left = int(config.optimizer.warmup_kimg * 1000)
@@ -258,15 +258,18 @@ def make_adversaries(config: TrainConfig, class_count: int, trainer: Trainer) ->
     return adversaries
 
 
-def _adam(module: nn.Module, lr: float, config: TrainConfig) -> torch.optim.Adam:
+def _optimizer(module: nn.Module, lr: float, config: TrainConfig) -> torch.optim.Optimizer:
     parameters = [p for p in module.parameters() if p.requires_grad]
+    if config.optimizer.kind == "sgd":
+        return torch.optim.SGD(parameters, lr=lr, fused=True)
     betas = (config.optimizer.beta1, config.optimizer.beta2)
     return torch.optim.Adam(parameters, lr=lr, betas=betas, fused=True)
 
 
-def _load_moments(optimizer: torch.optim.Adam, state: dict[str, Any]) -> None:
+def _load_moments(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """The state's moments; rates are those of the configuration, which may have changed since."""
-    rates = [(group["lr"], group["betas"]) for group in optimizer.param_groups]
+    groups: list[dict[str, Any]] = optimizer.param_groups
+    rates = [{name: group[name] for name in ("lr", "betas") if name in group} for group in groups]
     optimizer.load_state_dict(state)
-    for group, (lr, betas) in zip(optimizer.param_groups, rates, strict=True):
-        group.update(lr=lr, betas=betas)
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group.update(rate)

@@ -251,3 +251,25 @@ def test_state_of_other_classes_is_refused(datasets: Mapping[int, Dataset]) -> N
 
     with pytest.raises(RunInvalidError, match=r"was trained on \['a', 'b'\]"):
         trainer.load_state_dict(state)
+
+
+def test_plain_sgd_takes_the_literal_step(datasets: Mapping[int, Dataset]) -> None:
+    trainer = build(datasets, "optimizer.kind=sgd", "optimizer.generator_lr=0.5")
+    before = {name: p.detach().clone() for name, p in trainer.G.named_parameters()}
+
+    trainer.step()
+
+    for name, parameter in trainer.G.named_parameters():
+        assert parameter.grad is not None
+        assert torch.allclose(parameter, before[name] - 0.5 * parameter.grad, atol=1e-7), name
+
+
+def test_resumed_trainer_takes_new_learning_rates(datasets: Mapping[int, Dataset]) -> None:
+    first = build(datasets)
+    train(first, 1)
+
+    second = build(datasets, "optimizer.generator_lr=0.125")
+    second.load_state_dict(first.state_dict())
+
+    assert second.optimizer_G.param_groups[0]["lr"] == 0.125
+    assert_same(second.optimizer_G.state_dict()["state"], first.optimizer_G.state_dict()["state"])
