@@ -268,8 +268,8 @@ def _optimizer(module: nn.Module, lr: float, config: TrainConfig) -> torch.optim
 
 def _load_moments(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """The state's moments; rates are those of the configuration, which may have changed since."""
-    groups: list[dict[str, Any]] = optimizer.param_groups
-    rates = [{name: group[name] for name in ("lr", "betas") if name in group} for group in groups]
+    names: tuple[str, ...] = ("lr", "betas")
+    rates = [{n: group[n] for n in names if n in group} for group in optimizer.param_groups]
     optimizer.load_state_dict(state)
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group.update(rate)
