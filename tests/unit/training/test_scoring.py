@@ -14,6 +14,7 @@ LEARNING = (
     "generator.init_gain=1.0",
     "generator.adain_input=class+z",
     "generator.latent_dim=128",
+    "generator.base_channels=8",
     "discriminator.init_gain=1.0",
     "losses.mean_color_weight=1.0",
     "augment.policy=''",
