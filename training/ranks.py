@@ -5,6 +5,7 @@ networks run as functions of normalised weights, so gradients are averaged here,
 `DistributedDataParallel`, whose hooks sit on a module's own forward.
 """
 
+import gc
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -34,9 +35,10 @@ class Ranks:
         return cls(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_RANK"]))
 
     def leave(self) -> None:
-        """Undo `join`."""
-        if self.size > 1 or dist.is_initialized():
+        """Undo `join`: a process that ends with its threads of communication running is aborted."""
+        if dist.is_initialized():
             dist.destroy_process_group()
+            gc.collect()  # what still refers to the group would keep its threads
 
     @property
     def is_first(self) -> bool:
