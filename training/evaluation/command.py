@@ -8,7 +8,6 @@ from typing import Annotated
 import torch
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from model_store.builtin import builtin_store
@@ -20,7 +19,9 @@ from model_store.store import ModelStore
 from model_store.weights import load_generator
 from training.data import load_dataset
 from training.errors import TrainingError
+from training.evaluation.reference import Progress
 from training.evaluation.report import Drawing, evaluate_checkpoint
+from training.stages import stage_bars
 
 
 def evaluate(
@@ -49,13 +50,7 @@ def evaluate(
     feature extractors; looks for copies of training images, scale bars and wrong brightness.
     """
     console = Console()
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    ) as bars:
+    with stage_bars() as stages:
         try:
             drawing = Drawing(n_fake=n, seed=seed, truncation=truncation)
             report = _evaluate(
@@ -65,7 +60,7 @@ def evaluate(
                 drawing,
                 _device(device),
                 cache_dir,
-                _Stages(bars),
+                stages,
             )
         except (ModelStoreError, TrainingError, ValueError) as error:
             raise typer.BadParameter(str(error)) from error
@@ -82,19 +77,6 @@ def evaluate(
     console.print(f"report: {out}")
 
 
-class _Stages:
-    """One progress bar per stage, made when its first step is told."""
-
-    def __init__(self, bars: Progress) -> None:
-        self._bars = bars
-        self._tasks: dict[str, TaskID] = {}
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        if stage not in self._tasks:
-            self._tasks[stage] = self._bars.add_task(stage, total=total)
-        self._bars.update(self._tasks[stage], completed=done)
-
-
 def _evaluate(
     reference: str,
     store: ModelStore,
@@ -102,7 +84,7 @@ def _evaluate(
     drawing: Drawing,
     device: torch.device,
     cache_dir: Path,
-    stages: _Stages,
+    stages: Progress,
 ) -> QualityReport:
     make_reproducible()
     checkpoint = store.resolve(reference)
