@@ -4,77 +4,78 @@ Torch-free.
 
 Two judges at least: the extractor whose features also guide a discriminator is `primary`; an extractor
 no discriminator has seen is among the `judges`. A Frechet distance is called FID only where the extractor
-is the Inception network of the published FID.
+is the Inception network of the published FID. Beside every figure stands its floor, what real images score
+against real images; two reports compare only where `ensure_comparable` lets them.
 """
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import AwareDatetime, Field, model_validator
 
 from model_store.errors import ModelStoreError
 from model_store.manifest import Sha256, Slug
+from model_store.report_figures import (
+    ClassChecks,
+    ClassFigures,
+    CmmdFigures,
+    CmmdReport,
+    ColorFigures,
+    CopyingFigures,
+    FewShot,
+    FlaggedImage,
+    FloorFigures,
+    Frozen,
+    MeanFigures,
+    PooledFigures,
+    Utility,
+)
 from model_store.store import Checkpoint, ModelStore
+
+__all__ = [
+    "CELLGAN_EXTRACTOR",
+    "INCEPTION_EXTRACTOR",
+    "INCEPTION_SHA256_PREFIX",
+    "REPORT_FILE",
+    "ClassChecks",
+    "ClassFigures",
+    "CmmdFigures",
+    "CmmdReport",
+    "ColorFigures",
+    "CopyingFigures",
+    "ExtractorReport",
+    "FewShot",
+    "FidProtocol",
+    "FlaggedImage",
+    "FloorFigures",
+    "MeanFigures",
+    "PooledFigures",
+    "QualityReport",
+    "ReportInvalidError",
+    "ReportsIncomparableError",
+    "Utility",
+    "comparable",
+    "ensure_comparable",
+    "read_report",
+]
 
 REPORT_FILE = "report.json"
 INCEPTION_EXTRACTOR = "inception-v3"
+"""Inception as FID's reference reads images: TensorFlow's resize, inputs in [-1, 1]."""
+CELLGAN_EXTRACTOR = "inception-v3-cellgan"
+"""The same weights, fed as CellGAN's code feeds them: comparable with that paper only, never a FID."""
 INCEPTION_SHA256_PREFIX = "6726825d"
 """Source: file name of the converted 2015-12-05 weights that FID's reference ports load."""
 
-Ratio = Annotated[FiniteFloat, Field(ge=0, le=1)]
-Distance = Annotated[FiniteFloat, Field(ge=0)]
-Count = Annotated[int, Field(ge=2)]
+FidProtocol = Literal["standard", "cellgan"]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ClassFigures(_Frozen):
-    """One class under one extractor: generated images against real ones of the same class.
-
-    floor: Frechet distance of two random halves of the real images, at `floor_n` a side: what a perfect
-    generator would get. floor_blocked: the same between other series of the class. kid_floor: KID of the
-    real halves. kid_sd: over subsets. mmd: 1000 x squared Gaussian-kernel MMD of unit-length features.
-    distance_to: Frechet distance to every class's real images, its own included, so that a reader sees
-    whether the class is the nearest; real_distance_to: the same from its real images. None: not computed.
-    """
-
-    n_real: Count
-    n_fake: Count
-    frechet_distance: Distance
-    floor: Distance
-    floor_n: Count
-    floor_blocked: Distance | None = None
-    kid: FiniteFloat
-    kid_sd: Distance
-    kid_floor: FiniteFloat | None = None
-    mmd: Distance | None = None
-    precision: Ratio | None = None
-    recall: Ratio | None = None
-    density: Distance | None = None
-    coverage: Ratio | None = None
-    distance_to: dict[Slug, Distance] = Field(default_factory=dict)
-    real_distance_to: dict[Slug, Distance] = Field(default_factory=dict)
-
-
-class MeanFigures(_Frozen):
-    """Plain mean over the classes."""
-
-    frechet_distance: Distance
-    floor: Distance
-    kid: FiniteFloat
-    precision: Ratio | None = None
-    recall: Ratio | None = None
-    density: Distance | None = None
-    coverage: Ratio | None = None
-
-
-class ExtractorReport(_Frozen):
+class ExtractorReport(Frozen):
     """All classes under one feature extractor.
 
     extractor: e.g. `efficientnet-lite0`. preprocessing: how uint8 RGB became its input. reference_digest:
-    over the names and bytes of the real images and their cleaning. Figures of two reports compare only if
-    extractor_sha256, preprocessing and reference_digest are equal.
+    over the names and bytes of the real images and their cleaning. fid_protocol: which of the two ways of
+    reading images Inception was given, None for another network. Figures of two reports compare only if
+    `comparison_key` and the real images are equal: see `ensure_comparable`.
     """
 
     extractor: str
@@ -83,6 +84,8 @@ class ExtractorReport(_Frozen):
     reference_digest: Sha256
     classes: Annotated[dict[Slug, ClassFigures], Field(min_length=1)]
     mean: MeanFigures
+    pooled: PooledFigures | None = None
+    fid_protocol: FidProtocol | None = None
 
     @property
     def is_inception(self) -> bool:
@@ -101,54 +104,55 @@ class ExtractorReport(_Frozen):
         """Generated images over all classes."""
         return sum(figures.n_fake for figures in self.classes.values())
 
+    def nearest_class(self, slug: str) -> str | None:
+        """Class whose real images lie nearest to the generated ones of `slug`; None without a matrix."""
+        row = self.classes[slug].distance_to
+        return min(row, key=row.__getitem__) if row else None
 
-class ClassChecks(_Frozen):
-    """Extractor-free checks of `n` generated images of one class. None: not computed.
+    def diagonal_factor(self, slug: str) -> float | None:
+        """How many times further the nearest other class lies than the own one; above 1 the own one wins.
 
-    luma_delta: mean luma (0..255) of generated minus real images; luma_sd and luma_sd_real: between images.
-    scale_bar_ratio: share with a burnt-in scale bar. memorized_ratio: share whose aligned thumbnail is too
-    like a training image; similarity_max and similarity_p99: of their highest correlations, and
-    similarity_real_p99 the same for real images that no generator has seen. label_agreement_ratio: share
-    that a classifier trained on real images gives this class.
-    """
+        None without a matrix of two classes, infinite at distance 0 from its own.
+        """
+        row = self.classes[slug].distance_to
+        others = [distance for other, distance in row.items() if other != slug]
+        if not others or slug not in row:
+            return None
+        return min(others) / row[slug] if row[slug] else float("inf")
 
-    n: Annotated[int, Field(ge=1)]
-    luma_delta: FiniteFloat | None = None
-    luma_sd: Distance | None = None
-    luma_sd_real: Distance | None = None
-    scale_bar_ratio: Ratio | None = None
-    memorized_ratio: Ratio | None = None
-    similarity_max: FiniteFloat | None = None
-    similarity_p99: FiniteFloat | None = None
-    similarity_real_p99: FiniteFloat | None = None
-    label_agreement_ratio: Ratio | None = None
+    @property
+    def diagonal_wins(self) -> bool | None:
+        """Whether every class's generated images lie nearest to its own real ones; None without a matrix."""
+        factors = [self.diagonal_factor(slug) for slug in self.classes]
+        known = [factor for factor in factors if factor is not None]
+        return all(factor > 1 for factor in known) if len(known) == len(factors) else None
 
-
-class Utility(_Frozen):
-    """A linear classifier on features of `extractor`, tested on real images that no generator has seen.
-
-    synthetic_*: trained on `n_synthetic` generated images. real_*: trained on `n_real` real ones. accuracy:
-    mean of the classes' recalls.
-    """
-
-    extractor: str
-    n_test: Annotated[int, Field(ge=1)]
-    n_synthetic: Count
-    n_real: Count
-    synthetic_accuracy: Ratio
-    real_accuracy: Ratio
-    synthetic_recall: dict[Slug, Ratio]
-    real_recall: dict[Slug, Ratio]
+    def comparison_key(self) -> dict[str, str]:
+        """What must be equal for the figures to be compared, by name."""
+        return {
+            "extractor": self.extractor,
+            "extractor_sha256": self.extractor_sha256,
+            "preprocessing": self.preprocessing,
+            "reference_digest": self.reference_digest,
+            "n_real": _counts({slug: figures.n_real for slug, figures in self.classes.items()}),
+            "n_fake": _counts({slug: figures.n_fake for slug, figures in self.classes.items()}),
+        }
 
 
-class QualityReport(_Frozen):
+def _counts(by_class: dict[str, int]) -> str:
+    return ", ".join(f"{slug} {count}" for slug, count in sorted(by_class.items()))
+
+
+class QualityReport(Frozen):
     """What `report.json` holds. `digest` is the digest of the checkpoint that was judged.
 
-    truncation and seed: how the generated images were drawn. deduplicated: whether the real images hold no
-    near-duplicates. notes: what a reader must know to not over-read the figures.
+    truncation and seed: how the generated images were drawn. deduplicated: whether near-duplicates were
+    removed from the real images. fid_reason, cmmd_reason: why the section is absent.
+    notes: what a reader must know to not over-read the figures.
+    Version 2 added to version 1: floors of every figure, colour, copying, few-shot, FID and CMMD.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     digest: Sha256
     created_at: AwareDatetime
     truncation: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -158,6 +162,9 @@ class QualityReport(_Frozen):
     checks: dict[Slug, ClassChecks] = Field(default_factory=dict)
     utility: Utility | None = None
     deduplicated: bool | None = None
+    fid_reason: str | None = None
+    cmmd: CmmdReport | None = None
+    cmmd_reason: str | None = None
     notes: str = ""
 
     @model_validator(mode="after")
@@ -175,6 +182,10 @@ class QualityReport(_Frozen):
         """Primary first."""
         return (self.primary, *self.judges)
 
+    def of_extractor(self, name: str) -> ExtractorReport | None:
+        """The figures under that extractor, None if it has not judged."""
+        return next((report for report in self.extractors if report.extractor == name), None)
+
 
 class ReportInvalidError(ModelStoreError):
     """The report of a checkpoint cannot be used; `reason` says why."""
@@ -183,6 +194,51 @@ class ReportInvalidError(ModelStoreError):
         self.reference = reference
         self.reason = reason
         super().__init__(f"quality report of {reference}: {reason}")
+
+
+class ReportsIncomparableError(ModelStoreError):
+    """Two reports were made under different conditions; `key` names the first that differs."""
+
+    def __init__(self, key: str, first: str, second: str) -> None:
+        self.key = key
+        self.first = first
+        self.second = second
+        super().__init__(f"these reports cannot be compared: {key} is {first} in one, {second} in the other")
+
+
+def ensure_comparable(first: QualityReport, second: QualityReport) -> tuple[str, ...]:
+    """Names of the extractors that judge both, the primary first.
+
+    What only one of the reports holds is left out; the primary extractor must judge both.
+    Raises ReportsIncomparableError naming the first key that differs.
+    """
+    shared = []
+    for ours in first.extractors:
+        theirs = second.of_extractor(ours.extractor)
+        if theirs is None and ours is not first.primary:
+            continue
+        other = (theirs or second.primary).comparison_key()
+        for key, value in ours.comparison_key().items():
+            _ensure_equal(key if key == "extractor" else f"{key} of {ours.extractor}", value, other[key])
+        shared.append(ours.extractor)
+    _ensure_equal("primary extractor", first.primary.extractor, second.primary.extractor)
+    for key in ("deduplicated", "truncation"):
+        _ensure_equal(key, str(getattr(first, key)), str(getattr(second, key)))
+    return tuple(shared)
+
+
+def comparable(first: QualityReport, second: QualityReport) -> bool:
+    """Whether figures of the two reports may be compared."""
+    try:
+        ensure_comparable(first, second)
+    except ReportsIncomparableError:
+        return False
+    return True
+
+
+def _ensure_equal(key: str, first: str, second: str) -> None:
+    if first != second:
+        raise ReportsIncomparableError(key, first, second)
 
 
 def read_report(store: ModelStore, checkpoint: Checkpoint) -> QualityReport | None:

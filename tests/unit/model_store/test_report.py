@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import ValidationError
 
+from model_store.builtin import builtin_store
 from model_store.errors import WeightsCorruptedError
 from model_store.manifest import FileEntry
 from model_store.report import (
@@ -15,6 +16,9 @@ from model_store.report import (
     MeanFigures,
     QualityReport,
     ReportInvalidError,
+    ReportsIncomparableError,
+    comparable,
+    ensure_comparable,
     read_report,
 )
 from model_store.store import Checkpoint, ModelStore
@@ -125,3 +129,87 @@ def test_judges_differ_in_name_and_agree_on_classes(judge: ExtractorReport) -> N
 def test_impossible_figure_is_refused(changes: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         figures(**changes)
+
+
+def matrix(**rows: dict[str, float]) -> ExtractorReport:
+    """Classes with those rows of distances."""
+    judge = judged()
+    return judge.model_copy(
+        update={"classes": {slug: figures(distance_to=row) for slug, row in rows.items()}}
+    )
+
+
+def test_shipped_report_is_read_and_compares_with_itself() -> None:
+    store = builtin_store()
+
+    shipped = read_report(store, store.resolve("b-all"))
+
+    assert shipped is not None
+    assert shipped.primary.diagonal_wins
+    assert comparable(shipped, shipped)
+
+
+def test_report_of_the_first_schema_is_read() -> None:
+    first = {**report().model_dump(mode="json", exclude_defaults=True), "schema_version": 1}
+
+    read = QualityReport.model_validate(first)
+
+    assert read.schema_version == 1
+    assert read.primary.classes["benign"].floor == 8.0
+    assert read.primary.classes["benign"].floor_figures is None
+
+
+def test_diagonal_wins_where_every_class_is_nearest_to_its_own() -> None:
+    right = matrix(a={"a": 10.0, "b": 25.0}, b={"a": 30.0, "b": 20.0})
+    swapped = matrix(a={"a": 10.0, "b": 5.0}, b={"a": 30.0, "b": 20.0})
+
+    assert (right.diagonal_wins, right.nearest_class("a"), right.diagonal_factor("b")) == (True, "a", 1.5)
+    assert (swapped.diagonal_wins, swapped.nearest_class("a"), swapped.diagonal_factor("a")) == (
+        False,
+        "b",
+        0.5,
+    )
+    assert matrix(a={"a": 0.0, "b": 1.0}).diagonal_wins
+    assert matrix(a={}).diagonal_wins is None
+
+
+def test_reports_of_equal_conditions_compare_on_the_extractors_both_hold() -> None:
+    more = report("d" * 64, judged("efficientnet-lite2"), judged("inception-v3"))
+    fewer = report("e" * 64, judged("efficientnet-lite2"))
+
+    assert ensure_comparable(more, fewer) == ("efficientnet-lite0", "efficientnet-lite2")
+    assert ensure_comparable(fewer, more) == ("efficientnet-lite0", "efficientnet-lite2")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"extractor": "efficientnet-lite2"}, "extractor is efficientnet-lite0 in one, efficientnet-lite2"),
+        ({"extractor_sha256": "f" * 64}, "extractor_sha256 of efficientnet-lite0 is aaa"),
+        ({"preprocessing": "other"}, "preprocessing of efficientnet-lite0 is none in one, other in"),
+        ({"reference_digest": "f" * 64}, "reference_digest of efficientnet-lite0 is bbb"),
+        (
+            {"classes": {"benign": figures(n_real=99), "pro_b": figures()}},
+            "n_real of efficientnet-lite0 is benign 100, pro_b 100 in one, benign 99",
+        ),
+        ({"classes": {"benign": figures(), "pro_b": figures(n_fake=7)}}, "n_fake of efficientnet-lite0"),
+    ],
+)
+def test_other_conditions_are_refused_by_name(change: dict[str, object], message: str) -> None:
+    first = report()
+    second = first.model_copy(update={"primary": first.primary.model_copy(update=change)})
+
+    with pytest.raises(ReportsIncomparableError, match=message):
+        ensure_comparable(first, second)
+    assert not comparable(second, first)
+
+
+def test_a_differing_judge_or_treatment_of_the_images_is_refused() -> None:
+    first = report("d" * 64, judged("efficientnet-lite2"))
+    other_judge = report("d" * 64, judged("efficientnet-lite2", "c" * 64))
+    deduplicated = first.model_copy(update={"deduplicated": True})
+
+    with pytest.raises(ReportsIncomparableError, match="extractor_sha256 of efficientnet-lite2"):
+        ensure_comparable(first, other_judge)
+    with pytest.raises(ReportsIncomparableError, match="deduplicated is None in one, True in the other"):
+        ensure_comparable(first, deduplicated)
