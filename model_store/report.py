@@ -8,11 +8,12 @@ is the Inception network of the published FID. Beside every figure stands its fl
 against real images; two reports compare only where `ensure_comparable` lets them.
 """
 
+import logging
 from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, Field, model_validator
 
-from model_store.errors import ModelStoreError
+from model_store.errors import ModelStoreError, WeightsCorruptedError
 from model_store.manifest import Sha256, Slug
 from model_store.report_figures import (
     ClassChecks,
@@ -53,10 +54,13 @@ __all__ = [
     "ReportInvalidError",
     "ReportsIncomparableError",
     "Utility",
+    "attach_report",
     "comparable",
     "ensure_comparable",
     "read_report",
 ]
+
+logger = logging.getLogger(__name__)
 
 REPORT_FILE = "report.json"
 INCEPTION_EXTRACTOR = "inception-v3"
@@ -242,18 +246,38 @@ def _ensure_equal(key: str, first: str, second: str) -> None:
 
 
 def read_report(store: ModelStore, checkpoint: Checkpoint) -> QualityReport | None:
-    """The checkpoint's report, None if it was published without one.
+    """The checkpoint's newest report, None if it has none.
 
+    That is the last one attached since it was published which can be read, else the one published with it.
     Raises ReportInvalidError for a report of another schema or of another checkpoint, WeightsCorruptedError
-    for a file that is missing or is not the one the manifest names.
+    for a file that is missing or is not the one the manifest names, ManifestInvalidError for a damaged index
+    of attached reports.
     """
+    for entry in store.attached_reports(checkpoint):
+        try:
+            return _parse(store.read_attached(checkpoint, entry), checkpoint)
+        except (ReportInvalidError, WeightsCorruptedError) as error:
+            extra = {"model": checkpoint.reference, "reason": str(error)}
+            logger.warning("attached report passed over", extra=extra)
     if not any(entry.path == REPORT_FILE for entry in checkpoint.manifest.reports):
         return None
-    reference = checkpoint.manifest.reference
+    return _parse(store.read_file(checkpoint, REPORT_FILE), checkpoint)
+
+
+def attach_report(store: ModelStore, checkpoint: Checkpoint, report: QualityReport) -> None:
+    """Make a report the checkpoint's newest. Raises ReportInvalidError for that of another checkpoint."""
+    content = (report.model_dump_json(indent=1) + "\n").encode()
+    _parse(content, checkpoint)
+    store.attach_report(checkpoint, content)
+
+
+def _parse(content: bytes, checkpoint: Checkpoint) -> QualityReport:
+    """Raises ReportInvalidError."""
     try:
-        report = QualityReport.model_validate_json(store.read_file(checkpoint, REPORT_FILE))
+        report = QualityReport.model_validate_json(content)
     except ValueError as error:
-        raise ReportInvalidError(reference, str(error)) from error
-    if report.digest != checkpoint.manifest.digest:
-        raise ReportInvalidError(reference, f"is of another checkpoint, digest {report.digest[:16]}")
+        raise ReportInvalidError(checkpoint.reference, str(error)) from error
+    if report.digest != checkpoint.digest:
+        reason = f"is of another checkpoint, digest {report.digest[:16]}"
+        raise ReportInvalidError(checkpoint.reference, reason)
     return report

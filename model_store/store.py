@@ -14,6 +14,7 @@ from model_store.errors import (
     ManifestInvalidError,
     ModelAlreadyPublishedError,
     ModelNotFoundError,
+    ModelStoreError,
     WeightsCorruptedError,
 )
 from model_store.file_store import FileStore
@@ -21,6 +22,8 @@ from model_store.manifest import FileEntry, Manifest, Slug, Version
 
 PRODUCTION = "production"
 MANIFEST_FILE = "manifest.json"
+REPORTS_FOLDER = "reports"
+"""Of a version: reports made after it was published, and their index."""
 MIN_DIGEST_PREFIX = 8
 """Shorter prefixes of a digest would be guesses."""
 
@@ -46,8 +49,11 @@ class Checkpoint:
         return self.manifest.digest
 
 
-class _AliasChange(BaseModel):
-    """One line of an alias's history; `previous` is what the alias named before."""
+class AliasChange(BaseModel):
+    """One line of an alias's history; `previous` is what the alias named before.
+
+    overridden: what the quality gate had against a promotion that was forced; reason: why it was forced.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -56,6 +62,16 @@ class _AliasChange(BaseModel):
     version: Version
     previous: Version | None
     at: AwareDatetime
+    overridden: tuple[str, ...] = ()
+    reason: str = ""
+
+
+class AliasMovedError(ModelStoreError):
+    """The alias names another version than the caller looked at; `current` is None where it names none."""
+
+    def __init__(self, name: str, alias: str, current: str | None) -> None:
+        self.current = current
+        super().__init__(f"{name}@{alias} has just been changed: it names {current or 'nothing'}; try again")
 
 
 class _Aliases(BaseModel):
@@ -64,13 +80,25 @@ class _Aliases(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     aliases: dict[Slug, Version] = {}
-    history: list[_AliasChange] = []
+    history: list[AliasChange] = []
 
-    def change(self, action: Literal["promote", "rollback"], alias: str, version: str) -> None:
-        previous = self.aliases.get(alias)
-        self.history.append(
-            _AliasChange(action=action, alias=alias, version=version, previous=previous, at=datetime.now(UTC))
+    def change(
+        self,
+        action: Literal["promote", "rollback"],
+        alias: str,
+        version: str,
+        override: "Override | None" = None,
+    ) -> None:
+        change = AliasChange(
+            action=action,
+            alias=alias,
+            version=version,
+            previous=self.aliases.get(alias),
+            at=datetime.now(UTC),
+            overridden=override.gates if override else (),
+            reason=override.reason if override else "",
         )
+        self.history.append(change)
         self.aliases[alias] = version
 
     def version_before(self, alias: str) -> str | None:
@@ -86,12 +114,29 @@ class _Aliases(BaseModel):
         return stack[-2] if len(stack) > 1 else None
 
 
+class _AttachedReports(BaseModel):
+    """Content of `reports/index.json`: reports made after publication, oldest first."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reports: list[FileEntry] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """Why a promotion went ahead although `gates` spoke against it; kept in the alias's history."""
+
+    gates: tuple[str, ...]
+    reason: str
+
+
 class ModelStore:
     """Immutable checkpoints by name and version, and aliases that name one of them.
 
     `url` is a local path or anything fsspec opens. Below it lie `{name}/aliases.json` and
     `{name}/versions/{version}/{manifest.json, weights.safetensors, report.json...}`.
-    A version exists once its manifest does. Everything read is checked against the manifest.
+    A version exists once its manifest does. Everything read is checked against the manifest, or, for reports
+    made later, against the index in the version's `reports/`.
     """
 
     def __init__(self, url: str) -> None:
@@ -157,6 +202,10 @@ class ModelStore:
         """Alias -> version. Raises ManifestInvalidError for a damaged alias file."""
         return dict(self._read_aliases(name).aliases) if _is_valid(_SLUG, name) else {}
 
+    def history(self, name: str) -> tuple[AliasChange, ...]:
+        """Every promotion and rollback of a model, oldest first. Raises ManifestInvalidError."""
+        return tuple(self._read_aliases(name).history) if _is_valid(_SLUG, name) else ()
+
     def publish(self, manifest: Manifest, files: Mapping[str, bytes]) -> Checkpoint:
         """Add a version, whole or not at all. `files` holds exactly the files the manifest names.
 
@@ -185,20 +234,47 @@ class ModelStore:
         entries = {entry.path: entry for entry in (checkpoint.manifest.weights, *checkpoint.manifest.reports)}
         if path not in entries:
             raise ModelNotFoundError(f"{checkpoint.reference}/{path}", tuple(entries))
-        location = f"{checkpoint.folder}/{path}"
-        try:
-            content = self._files.read(location)
-        except FileNotFoundError:
-            raise WeightsCorruptedError(location, "the file is missing") from None
-        if reason := _mismatch(entries[path], content):
-            raise WeightsCorruptedError(location, reason)
-        return content
+        return self._read_verified(checkpoint.folder, entries[path])
 
-    def promote(self, name: str, version: str, alias: str = PRODUCTION) -> None:
-        """Let an alias name a version from now on.
+    def attach_report(self, checkpoint: Checkpoint, content: bytes) -> FileEntry:
+        """Keep a report made after publication beside the checkpoint, whose manifest stays as it is.
 
+        It is the newest from now on, also if the same bytes were attached before. Reports lie under their
+        sha256 in `reports/`, so that a writer that dies leaves the index as it was.
+        """
+        sha256 = hashlib.sha256(content).hexdigest()
+        entry = FileEntry(path=f"{sha256}.json", sha256=sha256, size_bytes=len(content))
+        index = _reports_index(checkpoint)
+        with self._files.lock(index):
+            attached = self._read_attached(checkpoint)
+            self._files.replace(f"{checkpoint.folder}/{REPORTS_FOLDER}/{entry.path}", content)
+            reports = [other for other in attached.reports if other != entry]
+            content = _AttachedReports(reports=[*reports, entry]).model_dump_json(indent=2).encode()
+            self._files.replace(index, content + b"\n")
+        return entry
+
+    def attached_reports(self, checkpoint: Checkpoint) -> tuple[FileEntry, ...]:
+        """Reports made after publication, newest first. Raises ManifestInvalidError for a damaged index."""
+        return tuple(reversed(self._read_attached(checkpoint).reports))
+
+    def read_attached(self, checkpoint: Checkpoint, entry: FileEntry) -> bytes:
+        """Bytes of an attached report, verified. Raises WeightsCorruptedError."""
+        return self._read_verified(f"{checkpoint.folder}/{REPORTS_FOLDER}", entry)
+
+    def promote(
+        self,
+        name: str,
+        version: str,
+        alias: str = PRODUCTION,
+        *,
+        override: Override | None = None,
+        expected: str | Literal[False] | None = False,
+    ) -> None:
+        """Let an alias name a version from now on. The quality gate stands in `model_store.promotion`.
+
+        expected: the version (None: none) that the alias must still name; False: whichever.
         Raises ModelNotFoundError for an unknown version, ValueError for an alias that is no slug or that is
-        itself a version.
+        itself a version, AliasMovedError if the alias names another version than expected.
         """
         versions = self.versions(name)
         if version not in versions:
@@ -207,8 +283,11 @@ class ModelStore:
             raise ValueError(f"alias {alias!r} must be lower-case letters, digits, _ or -, and no version")
         with self._files.lock(_aliases_path(name)):
             aliases = self._read_aliases(name)
-            if aliases.aliases.get(alias) != version:
-                aliases.change("promote", alias, version)
+            current = aliases.aliases.get(alias)
+            if expected is not False and current != expected:
+                raise AliasMovedError(name, alias, current)
+            if current != version:
+                aliases.change("promote", alias, version, override)
                 self._write_aliases(name, aliases)
 
     def rollback(self, name: str, alias: str = PRODUCTION) -> str:
@@ -240,6 +319,25 @@ class ModelStore:
             raise ManifestInvalidError(path, f"it describes {manifest.reference}, not {name}@{version}")
         return Checkpoint(manifest, folder)
 
+    def _read_verified(self, folder: str, entry: FileEntry) -> bytes:
+        location = f"{folder}/{entry.path}"
+        try:
+            content = self._files.read(location)
+        except FileNotFoundError:
+            raise WeightsCorruptedError(location, "the file is missing") from None
+        if reason := _mismatch(entry, content):
+            raise WeightsCorruptedError(location, reason)
+        return content
+
+    def _read_attached(self, checkpoint: Checkpoint) -> _AttachedReports:
+        path = _reports_index(checkpoint)
+        try:
+            return _AttachedReports.model_validate_json(self._files.read(path))
+        except FileNotFoundError:
+            return _AttachedReports()
+        except ValidationError as error:
+            raise ManifestInvalidError(path, _one_line(error)) from error
+
     def _read_aliases(self, name: str) -> _Aliases:
         path = _aliases_path(name)
         try:
@@ -256,6 +354,10 @@ class ModelStore:
 
 def _folder(name: str, version: str) -> str:
     return f"{name}/versions/{version}"
+
+
+def _reports_index(checkpoint: Checkpoint) -> str:
+    return f"{checkpoint.folder}/{REPORTS_FOLDER}/index.json"
 
 
 def _aliases_path(name: str) -> str:

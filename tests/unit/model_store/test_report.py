@@ -2,6 +2,7 @@
 
 import hashlib
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -17,6 +18,7 @@ from model_store.report import (
     QualityReport,
     ReportInvalidError,
     ReportsIncomparableError,
+    attach_report,
     comparable,
     ensure_comparable,
     read_report,
@@ -101,6 +103,36 @@ def test_altered_file_is_refused(model_store: ModelStore) -> None:
 
     with pytest.raises(WeightsCorruptedError):
         read_report(model_store, checkpoint)
+
+
+def test_the_newest_attached_report_is_the_checkpoint_s(model_store: ModelStore) -> None:
+    digest = describe("tiny", "1", WEIGHTS, tiny_config()).digest
+    checkpoint = publish(model_store, report(digest).model_dump_json().encode())
+    later = [report(digest).model_copy(update={"notes": str(number)}) for number in range(2)]
+
+    for made in later:
+        attach_report(model_store, checkpoint, made)
+
+    assert read_report(model_store, checkpoint) == later[-1]
+
+
+def test_a_damaged_attached_report_gives_way_to_the_one_before(model_store: ModelStore) -> None:
+    digest = describe("tiny", "1", WEIGHTS, tiny_config()).digest
+    published = report(digest)
+    checkpoint = publish(model_store, published.model_dump_json().encode())
+    attach_report(model_store, checkpoint, published.model_copy(update={"notes": "later"}))
+    (entry,) = model_store.attached_reports(checkpoint)
+    Path(model_store.url, checkpoint.folder, "reports", entry.path).unlink()
+
+    assert read_report(model_store, checkpoint) == published
+
+
+def test_a_report_of_another_checkpoint_is_not_attached(model_store: ModelStore) -> None:
+    checkpoint = publish(model_store, None)
+
+    with pytest.raises(ReportInvalidError, match="another checkpoint"):
+        attach_report(model_store, checkpoint, report())
+    assert read_report(model_store, checkpoint) is None
 
 
 @pytest.mark.parametrize(

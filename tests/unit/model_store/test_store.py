@@ -14,7 +14,7 @@ from model_store.errors import (
     WeightsCorruptedError,
 )
 from model_store.manifest import Manifest
-from model_store.store import ModelStore
+from model_store.store import AliasMovedError, ModelStore
 from tests.checkpoints import describe, tiny_config
 
 WEIGHTS = "weights.safetensors"
@@ -272,3 +272,74 @@ def test_the_same_weights_published_twice_are_found_by_digest(store: ModelStore)
         store.publish(_manifest(version), {WEIGHTS: b"weights"})
 
     assert store.find_by_digest(store.resolve("tiny@1").digest).manifest.version == "2"
+
+
+def test_an_attached_report_is_read_back_and_the_manifest_stays(store: ModelStore) -> None:
+    _publish(store, "1")
+    checkpoint = store.resolve("tiny@1")
+
+    first, second = (store.attach_report(checkpoint, content) for content in (b"one", b"two"))
+
+    assert store.attached_reports(checkpoint) == (second, first)
+    assert store.read_attached(checkpoint, second) == b"two"
+    assert store.resolve("tiny@1") == checkpoint
+
+
+def test_a_report_attached_again_is_the_newest_once(store: ModelStore) -> None:
+    _publish(store, "1")
+    checkpoint = store.resolve("tiny@1")
+
+    for content in (b"one", b"two", b"one"):
+        store.attach_report(checkpoint, content)
+
+    contents = [store.read_attached(checkpoint, entry) for entry in store.attached_reports(checkpoint)]
+    assert contents == [b"one", b"two"]
+
+
+def test_an_altered_attached_report_is_refused(tmp_path: Path) -> None:
+    store = ModelStore(str(tmp_path))
+    _publish(store, "1")
+    checkpoint = store.resolve("tiny@1")
+    entry = store.attach_report(checkpoint, b"one")
+    (tmp_path / checkpoint.folder / "reports" / entry.path).write_bytes(b"two")
+
+    with pytest.raises(WeightsCorruptedError, match="sha256"):
+        store.read_attached(checkpoint, entry)
+
+
+def test_racing_reports_are_all_attached(tmp_path: Path) -> None:
+    store = ModelStore(str(tmp_path))
+    _publish(store, "1")
+    checkpoint = store.resolve("tiny@1")
+    threads = [
+        threading.Thread(target=ModelStore(str(tmp_path)).attach_report, args=(checkpoint, b"%d" % number))
+        for number in range(12)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(store.attached_reports(checkpoint)) == 12
+
+
+def test_an_alias_that_moved_meanwhile_is_not_overwritten(store: ModelStore) -> None:
+    _publish(store, "1", "2", "3")
+    store.promote("tiny", "1", expected=None)
+    store.promote("tiny", "2", expected="1")
+
+    with pytest.raises(AliasMovedError, match="it names 2"):
+        store.promote("tiny", "3", expected="1")
+    assert store.aliases("tiny") == {"production": "2"}
+
+
+def test_an_alias_file_of_before_overrides_were_recorded_is_read(tmp_path: Path) -> None:
+    store = ModelStore(str(tmp_path))
+    _publish(store, "1")
+    change = {"action": "promote", "alias": "production", "version": "1", "previous": None}
+    old = {"aliases": {"production": "1"}, "history": [change | {"at": "2026-01-01T00:00:00Z"}]}
+    (tmp_path / "tiny/aliases.json").write_text(json.dumps(old))
+
+    (read,) = store.history("tiny")
+
+    assert (read.version, read.overridden, read.reason) == ("1", (), "")
