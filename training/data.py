@@ -70,6 +70,12 @@ class Dataset:
         counts = np.bincount(self.labels, minlength=len(self.classes))
         return {slug: int(count) for slug, count in zip(self.classes, counts, strict=True)}
 
+    def without(self, hidden: frozenset[str]) -> "Dataset":
+        """All images but those files."""
+        if not hidden:
+            return self
+        return self.subset(np.array([name not in hidden for name in self.files], dtype=np.bool_))
+
     def subset(self, keep: npt.NDArray[np.bool_]) -> "Dataset":
         """The images where `keep` [N] is true; the digest covers the choice."""
         index = np.flatnonzero(keep)

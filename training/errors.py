@@ -4,7 +4,8 @@ TrainingError
 ├── ConfigInvalidError      a setting that does not exist or has a value that cannot work
 ├── DatasetInvalidError     a folder that cannot be trained on
 ├── RunInvalidError         a run folder that cannot be resumed or published
-└── TrainingDivergedError   a loss or a weight that is no longer finite
+├── TrainingDivergedError   a loss or a weight that is no longer finite
+└── StoppedError            asked to stop before the end; what is finished is kept
 """
 
 import math
@@ -31,6 +32,12 @@ class DatasetInvalidError(TrainingError):
 
 class RunInvalidError(TrainingError):
     """The run folder cannot be resumed, grown or published."""
+
+
+class StoppedError(TrainingError):
+    """SIGTERM or Ctrl-C came before the work was done; the message says how to go on."""
+
+    exit_code = 130
 
 
 class TrainingDivergedError(TrainingError):

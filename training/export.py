@@ -79,11 +79,17 @@ def publish_run(
     run_dir: RunDir, store: ModelStore, publication: Publication, progress: Progress | None = None
 ) -> Checkpoint:
     """Publish a run's generator with its report. Raises what `publish_generator` raises."""
-    config = run_dir.config()
     scored = (run_dir.path / publication.state).exists()
-    state = run_dir.load_state(publication.state if scored else "state.pt")
+    trained = trained_by_run(run_dir, publication.state if scored else "state.pt")
+    return publish_generator(run_dir, store, publication, trained, progress)
+
+
+def trained_by_run(run_dir: RunDir, state_file: str = "state.pt") -> TrainedGenerator:
+    """A run's averaged generator as that state has it. Raises RunInvalidError without one."""
+    config = run_dir.config()
+    state = run_dir.load_state(state_file)
     classes = tuple(state["classes"])
-    trained = TrainedGenerator(
+    return TrainedGenerator(
         network=fold_generator(config, len(classes), state["G_ema"], state["normalize_G"]),
         architecture="masan",
         config=generator_config(config, len(classes)),
@@ -94,7 +100,6 @@ def publish_run(
         images_seen=state["images_seen"],
         seconds_trained=state["seconds_trained"],
     )
-    return publish_generator(run_dir, store, publication, trained, progress)
 
 
 def publish_generator(

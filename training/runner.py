@@ -25,7 +25,8 @@ class RunRequest:
 
     config: of the run; when resuming, the run's own with `changes` made. out: the run folder to create,
     unless `resume` names one to go on with. grow: a run at half the resolution to start from. changes:
-    settings made by hand, for the run's history.
+    settings made by hand, for the run's history. hidden: names of files the run must not see either, such
+    as a test fold.
     """
 
     config: TrainConfig
@@ -37,6 +38,7 @@ class RunRequest:
     time_budget_s: float = float("inf")
     threads: int | None = None
     changes: list[str] = field(default_factory=list)
+    hidden: frozenset[str] = frozenset()
 
 
 def run(request: RunRequest, ranks: Ranks | None = None) -> RunDir:
@@ -48,7 +50,7 @@ def run(request: RunRequest, ranks: Ranks | None = None) -> RunDir:
     end = time.monotonic() + request.time_budget_s
     ranks = ranks or Ranks()
     prepare_process(request.threads)
-    dataset = load_training_set(request.config, request.data)
+    dataset = load_training_set(request.config, request.data).without(request.hidden)
     trainer = Trainer(request.config, dataset, rank_device(request.device, ranks), ranks)
     if request.resume:
         run_dir = _resume(request, RunDir.open(request.resume), trainer, dataset)

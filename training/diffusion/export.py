@@ -67,18 +67,22 @@ def publish_diffusion_run(
 
     Raises RunInvalidError for a run that has not reached stage 2, and what `publish_generator` raises.
     """
-    config = DiffusionConfig.from_dict(run_dir.read_config())
     if not (run_dir.path / publication.state).exists():
         publication = dataclasses.replace(publication, state="state.pt")
-    state = run_dir.load_state(publication.state)
+    trained = trained_by_diffusion_run(run_dir, publication.state)
+    return publish_generator(run_dir, store, publication, trained, progress)
+
+
+def trained_by_diffusion_run(run_dir: RunDir, state_file: str = "state.pt") -> TrainedGenerator:
+    """A run's generator as that state has it. Raises RunInvalidError for a run that has none yet."""
+    config = DiffusionConfig.from_dict(run_dir.read_config())
+    state = run_dir.load_state(state_file)
     if state["stage"] != "denoiser":
-        raise RunInvalidError(
-            f"{run_dir.path} is still training its autoencoder; resume it before publishing"
-        )
+        raise RunInvalidError(f"{run_dir.path} is still training its autoencoder; resume it first")
     first_stage = run_dir.load_state(AUTOENCODER_FILE)
     classes = tuple(state["classes"])
     seconds = first_stage["seconds_trained"] + state["trainer"]["seconds_trained"]
-    trained = TrainedGenerator(
+    return TrainedGenerator(
         network=assemble_generator(
             config, len(classes), first_stage, state["trainer"]["average"], torch.device("cpu")
         ),
@@ -91,4 +95,3 @@ def publish_diffusion_run(
         images_seen=state["images_seen"],
         seconds_trained=seconds,
     )
-    return publish_generator(run_dir, store, publication, trained, progress)

@@ -46,7 +46,8 @@ class DiffusionRequest:
     """What the command line asked for.
 
     config: of the run; when resuming, the run's own with `changes` made. out: the run folder to create,
-    unless `resume` names one to go on with. changes: settings made by hand, for the run's history.
+    unless `resume` names one to go on with. changes: settings made by hand, for the run's history. hidden:
+    names of files the run must not see either, such as a test fold.
     """
 
     config: DiffusionConfig
@@ -57,6 +58,7 @@ class DiffusionRequest:
     time_budget_s: float = float("inf")
     threads: int | None = None
     changes: list[str] = field(default_factory=list)
+    hidden: frozenset[str] = frozenset()
 
 
 def run_diffusion(request: DiffusionRequest) -> RunDir:
@@ -72,7 +74,7 @@ def run_diffusion(request: DiffusionRequest) -> RunDir:
         label_mode=request.config.data.label_mode,
         deduplicate=request.config.data.deduplicate,
         class_slugs=request.config.data.classes,
-    )
+    ).without(request.hidden)
     unseen = whole.blocks == request.config.data.hold_out_block
     dataset = whole.subset(~unseen) if unseen.any() else whole
     device = torch.device(request.device)
