@@ -116,7 +116,7 @@ class PlainLoop:
                 average.lerp_(parameter, 0.002)
 
     def _generate(self, label: Tensor) -> Tensor:
-        z = torch.randn(len(label), self.config.generator.latent_dim, device=label.device)
+        z = torch.randn(len(label), self.G.latent_dim, device=label.device)
         images: Tensor = self.G(z, label)
         return images
 
@@ -144,7 +144,7 @@ class PlainLoop:
                 real_out.decoded, reconstruction_targets(real_view, whole.corner), strict=True
             ):
                 loss = loss + losses.reconstruction(decoded, target)
-        return loss + adversary.losses.r1_gamma / 2 * adversary._r1(self._normalized(adversary))
+        return loss + adversary.losses.r1_gamma / 2 * adversary.r1(self._normalized(adversary))
 
     def _generator_loss(self, adversary: Any, fake: Tensor, label: Tensor) -> Tensor:
         if isinstance(adversary, ProjectedAdversary):

@@ -23,8 +23,10 @@ from training.discriminators.cellgan import (
     reconstruction_targets,
 )
 from training.discriminators.masan import build_head
-from training.discriminators.projected import FrozenFeatures, ProjectedDiscriminator
+from training.discriminators.projected import TAP_CHANNELS, FrozenFeatures, ProjectedDiscriminator
 from training.discriminators.san import SanLogits
+from training.energy import EnergyDistance, pooled
+from training.ranks import Ranks
 from training.spectral_norm import SpectralNorm, initialize, spectral_weights
 
 HEAD_SIDES = (128, 64, 32, 16, 8)
@@ -69,7 +71,12 @@ class ProjectedAdversary:
     """
 
     def __init__(
-        self, config: TrainConfig, class_count: int, autocast: AutocastFactory, generator: torch.Generator
+        self,
+        config: TrainConfig,
+        class_count: int,
+        autocast: AutocastFactory,
+        generator: torch.Generator,
+        ranks: Ranks | None = None,
     ) -> None:
         options = config.discriminator
         a, b, c, d = options.feature_channels
@@ -84,6 +91,11 @@ class ProjectedAdversary:
         _iterate(self.normalize, self.module, START_ITERATIONS)
         self.module.add_module("spectral_norm", self.normalize)
         self.module.add_module("frozen", _Buffers(self.features.channel_mix, self.features.scale_mix))
+        self.ranks = ranks or Ranks()
+        self.energy_weight = config.losses.energy_weight
+        self.energy = EnergyDistance(sum(TAP_CHANNELS) * 2, class_count) if self.energy_weight > 0 else None
+        if self.energy is not None:
+            self.module.add_module("energy", self.energy)
         self.weight = 1.0
         self.gan_loss = losses.GAN_LOSSES[config.losses.gan_loss]
         self.san_lambda = config.losses.san_lambda
@@ -94,8 +106,13 @@ class ProjectedAdversary:
     def observe(self, real: Tensor, fake: Tensor, label: Tensor) -> None:
         self.label = label
         with torch.no_grad():
-            self.real_features = self.features(self.augment(real, self.generator))
-        self.fake_features = self.features(self.augment(fake, self.generator))
+            real_taps = self.features.taps(self.augment(real, self.generator))
+            self.real_features = self.features.mix(real_taps)
+        fake_taps = self.features.taps(self.augment(fake, self.generator))
+        self.fake_features = self.features.mix(fake_taps)
+        if self.energy is not None:
+            sets = (pooled(real_taps), pooled(fake_taps), label)
+            self.energy_distance = self.energy(*(self.ranks.gather(rows) for rows in sets))
 
     def discriminator_loss(self) -> tuple[Tensor, dict[str, Tensor]]:
         weights = self.normalize(_trainable(self.module), iterations=0)
@@ -107,6 +124,8 @@ class ProjectedAdversary:
             "logit_real": torch.stack([r.full.detach().mean() for r in real]).mean(),
             "logit_fake": torch.stack([f.full.detach().mean() for f in fake]).mean(),
         }
+        if self.energy is not None:
+            terms["energy"] = self.energy_distance.detach()
         return loss, terms
 
     def after_step(self) -> None:
@@ -115,7 +134,10 @@ class ProjectedAdversary:
 
     def generator_loss(self) -> Tensor:
         _, fake = self._logits(_constant(self.normalize, self.module), self.fake_features)
-        return torch.stack([self.gan_loss.generator_loss(scale) for scale in fake]).sum()
+        loss = torch.stack([self.gan_loss.generator_loss(scale) for scale in fake]).sum()
+        if self.energy is not None:
+            loss = loss + self.energy_weight * self.energy_distance
+        return loss
 
     def _logits(
         self, weights: dict[str, Tensor], fake_features: list[Tensor]
@@ -195,7 +217,7 @@ class PixelAdversary:
         if self.lecam is not None:
             loss = loss + self.losses.lecam_weight * self.lecam(real.function, fake.function)
         if self.losses.r1_gamma > 0 and self.steps.count % self.losses.r1_every == 0:
-            penalty = self.losses.r1_gamma / 2 * self.losses.r1_every * self._r1(weights)
+            penalty = self.losses.r1_gamma / 2 * self.losses.r1_every * self.r1(weights)
             terms["r1"] = penalty.detach()  # zero at other steps, so that a mean over steps is its share
             loss = loss + penalty
         self.steps.count += 1
@@ -224,7 +246,9 @@ class PixelAdversary:
     def _corner(self) -> Tensor:
         return random_corner(self.module.resolution, aligned=self.crop_aligned, generator=self.generator)
 
-    def _r1(self, weights: dict[str, Tensor]) -> Tensor:
+    def r1(self, weights: dict[str, Tensor] | None = None) -> Tensor:
+        """R1 of the observed real images, with its graph. weights: normalised ones, if at hand."""
+        weights = weights or self.normalize(_trainable(self.module), iterations=0)
         images = self.real.detach().clone().requires_grad_(True)
         output: DiscriminatorOutput = functional_call(self.module, weights, (images, self.label))
         (gradient,) = torch.autograd.grad(output.logits.full.sum(), images, create_graph=True)

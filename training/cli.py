@@ -48,6 +48,13 @@ def train(
     ] = None,
     resume: Annotated[Path | None, typer.Option(help="Run folder to continue.")] = None,
     grow: Annotated[Path | None, typer.Option(help="Run at half the resolution to start from.")] = None,
+    init: Annotated[
+        str | None, typer.Option(help="Published checkpoint to start from: name, name@version or name@alias.")
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(envvar="MASAN_MODEL_STORE_URL", help="Where --init looks; default: the one that ships."),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0 ...")] = "auto",
     resolution: Annotated[int | None, typer.Option(help="Side of the images, pixels.")] = None,
     total_kimg: Annotated[float | None, typer.Option(help="Thousands of images to show.")] = None,
@@ -58,6 +65,7 @@ def train(
     dry_run: Annotated[bool, typer.Option(help="Print configuration and cost, train nothing.")] = False,
 ) -> None:
     """Train a checkpoint."""
+    from training.origin import load_origin
     from training.plan import Wish, plan
 
     budget = parse_duration(time_budget) if time_budget else float("inf")
@@ -65,6 +73,7 @@ def train(
         preset=preset,
         resume=resume,
         grow=grow,
+        init=load_origin(init, store) if init else None,
         resolution=resolution,
         total_kimg=total_kimg,
         classes=parse_classes(classes),

@@ -73,6 +73,7 @@ class GeneratorOptions:
     adain_input: Literal["class", "class+z"] = "class"
     rgb_skip: bool = False
     output_gain: float = 1.0
+    noise_resolutions: tuple[int, ...] = ()
     init_gain: float = 0.02
     unnormalized: tuple[str, ...] = ("attention",)
     """Submodules, by any part of their name, without spectral norm."""
@@ -117,7 +118,8 @@ class AugmentConfig:
 class LossConfig:
     """r1_gamma is weighted by half; r1_every > 1 applies it lazily, scaled up accordingly.
 
-    R1, reconstruction and LeCam are the pixel discriminator's; a weight of 0 leaves a term out.
+    R1, reconstruction and LeCam are the pixel discriminator's, the energy distance of pooled features the
+    projected one's; a weight of 0 leaves a term out.
     """
 
     gan_loss: Literal["hinge", "lsgan", "nonsat"] = "hinge"
@@ -127,6 +129,7 @@ class LossConfig:
     lecam_weight: float = 0.0
     reconstruction_weight: float = 1.0
     mean_color_weight: float = 0.0
+    energy_weight: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,10 +14,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from training.adversaries import ProjectedAdversary
+from training.adversaries import PixelAdversary, ProjectedAdversary
 from training.config import TrainConfig
 from training.data import Dataset
-from training.hardware import fastest, fit_to_device, measure
+from training.hardware import Choice
 from training.loop import Trainer
 
 P = ParamSpec("P")
@@ -52,38 +52,37 @@ class Cost:
 
 
 def measure_cost(config: TrainConfig, class_count: int) -> Cost:
-    """Build the networks and trace two steps with tensors that have a shape and no content."""
+    """Build the networks and trace a step with tensors that have a shape and no content.
+
+    Decides first, by timing, what the configuration leaves to the device.
+    """
     config = replace(config, run=replace(config.run, compile=False))
-    trainer = Trainer(fit_to_device(config, torch.device("cpu")), blank_dataset(config, class_count))
+    trainer = Trainer(config, blank_dataset(config, class_count))
     discriminators = nn.ModuleList(adversary.module for adversary in trainer.adversaries)
     trunks = [a.features for a in trainer.adversaries if isinstance(a, ProjectedAdversary)]
     batch = config.optimizer.batch
     with FakeTensorMode(allow_non_fake_inputs=True):
         parts = _Parts(trainer)
-        full = _traced_step(trainer)  # with R1, if there is any
+        full = _Meter()
+        with full:
+            trainer.step()  # the first step has R1, if there is any
         forward = parts.flops()
-        lazy = (
-            full
-            if config.losses.r1_every == 1 or config.discriminator.kind == "projected"
-            else _traced_step(trainer)
-        )
-    step = lazy.flops + (full.flops - lazy.flops) / config.losses.r1_every
+        spared = _r1_flops(trainer) * (1 - 1 / config.losses.r1_every)
     return Cost(
         generator_parameters=_count(trainer.G),
         discriminator_parameters=_count(discriminators),
         frozen_parameters=sum(p.numel() for trunk in trunks for p in trunk.parameters()),
         generator_flops=forward[0] / batch,
         discriminator_flops=forward[1] / batch,
-        step_flops=step / batch,
+        step_flops=(full.flops - spared) / batch,
         memory_bytes=full.peak_bytes + _state_bytes(trainer, discriminators),
     )
 
 
-def estimated_rate(config: TrainConfig, cost: Cost, device: torch.device) -> tuple[float, float]:
-    """(images/s of a whole run, FLOP/s of the calibrating convolution) on `device`, an estimate."""
-    rate = fastest(measure(config, device)).flops_per_second
+def estimated_rate(cost: Cost, device: torch.device, choice: Choice) -> float:
+    """Images/s of a whole run, estimated from what a convolution reached there."""
     share = GPU_SHARE if device.type == "cuda" else CPU_SHARE
-    return share * rate / cost.step_flops, rate
+    return share * choice.flops_per_second / cost.step_flops
 
 
 class _Parts:
@@ -112,11 +111,14 @@ def _metered(function: Callable[P, R], meter: "_Meter") -> Callable[P, R]:
     return call
 
 
-def _traced_step(trainer: Trainer) -> "_Meter":
+def _r1_flops(trainer: Trainer) -> float:
+    """Of R1 with its gradients, for the batch that the traced step has drawn."""
     meter = _Meter()
-    with meter:
-        trainer.step()
-    return meter
+    for adversary in trainer.adversaries:
+        if isinstance(adversary, PixelAdversary) and trainer.config.losses.r1_gamma > 0:
+            with meter:
+                adversary.r1().backward()
+    return meter.flops
 
 
 class _Meter(TorchDispatchMode):

@@ -20,7 +20,7 @@ MEMORY_FORMATS: Final[dict[str, torch.memory_format]] = {
     "contiguous": torch.contiguous_format,
     "channels_last": torch.channels_last,
 }
-_SECONDS_PER_CHOICE: Final = 0.2
+_SECONDS_PER_CHOICE: Final = 0.1
 _SIDE: Final = 64
 _TOLERANCE: Final = 1.03
 """A choice must be this much faster than the plainer one before it; below, timing decides by chance."""
@@ -68,7 +68,7 @@ def measure(config: TrainConfig, device: torch.device) -> list[Choice]:
     formats: tuple[MemoryFormat, ...] = ("contiguous", "channels_last")
     if config.run.memory_format != "auto":
         formats = (config.run.memory_format,)
-    width, batch = 4 * config.generator.base_channels, 32 if device.type == "cuda" else 4
+    width, batch = 4 * config.generator.base_channels, 32 if device.type == "cuda" else 2
     return [
         Choice(precision, memory_format, _convolution_rate(width, batch, device, precision, memory_format))
         for precision, memory_format in product(precisions, formats)

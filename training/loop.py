@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +23,12 @@ from training.errors import RunInvalidError, TrainingDivergedError
 from training.folding import EXPORT_POWER_ITERATIONS, fold_generator, generator_config
 from training.hardware import MEMORY_FORMATS, fit_to_device
 from training.image_random import ImageRandom, draw_for_images
+from training.origin import Origin
 from training.ranks import Ranks
 from training.spectral_norm import SpectralNorm, initialize, spectral_weights
+
+CLASS_INPUT: Final = "mapping.layers.0.weight"
+"""The generator's only parameter whose meaning depends on the order of the classes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,7 @@ class Trainer:
         return terms
 
     def _latents(self, n: int, generator: torch.Generator | None) -> Tensor:
-        return torch.randn(n, self.config.generator.latent_dim, generator=generator, device=self.device)
+        return torch.randn(n, self.G.latent_dim, generator=generator, device=self.device)
 
     def _generate(self, weights: dict[str, Tensor], z: Tensor, label: Tensor) -> Tensor:
         with self.autocast():
@@ -225,6 +229,34 @@ class Trainer:
         self.images_seen = state["images_seen"]
         self.seconds_trained = state["seconds_trained"]
 
+    def start_from(self, origin: Origin) -> None:
+        """Start from a published checkpoint: its weights, and nothing of what it lacks.
+
+        What a checkpoint of other classes knew of them starts anew, noise it did not have starts silent.
+        Raises RunInvalidError if the networks do not fit.
+        """
+        weights = dict(origin.weights)
+        if origin.manifest.classes != self.classes:
+            del weights[CLASS_INPUT]
+        own = dict(self.G.named_parameters())
+        unfit = [name for name, value in weights.items() if name not in own or own[name].shape != value.shape]
+        new = {name for name in own if name == CLASS_INPUT or "noise" in name}
+        lacking = [name for name in own if name not in weights and name not in new]
+        if unfit or lacking:
+            name = min(unfit + lacking)
+            raise RunInvalidError(f"{name} of {origin.manifest.reference} does not fit this generator")
+        with torch.no_grad():
+            for name, parameter in own.items():
+                if name in weights:
+                    parameter.copy_(weights[name])
+                elif name != CLASS_INPUT:
+                    parameter.zero_()
+            self.normalize_G(own, iterations=EXPORT_POWER_ITERATIONS)
+            for name, parameter in own.items():
+                self.G_ema[name].copy_(parameter)
+        self.images_seen = origin.manifest.training.images_seen
+        self.seconds_trained = 3600 * origin.manifest.training.hours
+
     def _discriminators(self) -> nn.ModuleList:
         return nn.ModuleList(adversary.module for adversary in self.adversaries)
 
@@ -247,7 +279,9 @@ def make_adversaries(config: TrainConfig, class_count: int, trainer: Trainer) ->
     """The discriminators the run asks for."""
     adversaries: list[Adversary] = []
     if config.discriminator.kind in ("projected", "combined"):
-        adversaries.append(ProjectedAdversary(config, class_count, trainer.autocast, trainer.random))
+        adversaries.append(
+            ProjectedAdversary(config, class_count, trainer.autocast, trainer.random, trainer.ranks)
+        )
     if config.discriminator.kind in ("pixel", "combined"):
         weight = config.discriminator.pixel_weight if config.discriminator.kind == "combined" else 1.0
         adversaries.append(

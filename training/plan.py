@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import torch
@@ -13,13 +13,15 @@ from training.diffusion.config import DIFFUSION_PRESETS, DiffusionConfig
 from training.diffusion.cost import describe as describe_diffusion
 from training.diffusion.train import DiffusionRequest, run_diffusion
 from training.errors import ConfigInvalidError
+from training.hardware import fastest, measure
+from training.origin import Origin
 from training.presets import preset as named_preset
 from training.ranks import Ranks
 from training.run_dir import RunDir
 from training.runner import RunRequest, run
 
 DEFAULT_PRESET = "cpu"
-GROWN_WARMUP_KIMG = 1.0
+FRESH_WARMUP_KIMG = 1.0
 """A fresh discriminator learns alone for this long before it teaches a trained generator."""
 ASSUMED_CLASSES = 4
 """Of a dry run, which reads no data; more classes add a few hundred parameters each."""
@@ -32,6 +34,7 @@ class Wish:
     preset: str | None = None
     resume: Path | None = None
     grow: Path | None = None
+    init: Origin | None = None
     resolution: int | None = None
     total_kimg: float | None = None
     classes: dict[str, str] = field(default_factory=dict)
@@ -55,6 +58,7 @@ class Plan:
     changes: list[str]
     resume: Path | None
     grow: Path | None
+    init: Origin | None
 
     def describe(self, device: str) -> str:
         """What `--dry-run` prints: configuration, parameters, FLOPs, memory, and an estimated rate."""
@@ -92,6 +96,7 @@ class Plan:
                 out=out,
                 resume=self.resume,
                 grow=self.grow,
+                init=self.init,
                 device=device,
                 time_budget_s=time_budget_s,
                 threads=threads,
@@ -113,8 +118,10 @@ class Plan:
 
 def plan(wish: Wish) -> Plan:
     """Raises ConfigInvalidError, RunInvalidError."""
-    if wish.resume is not None and wish.grow is not None:
-        raise ConfigInvalidError("--resume and --grow exclude each other: go on with a run, or start another")
+    starts = {"--resume": wish.resume, "--grow": wish.grow, "--init": wish.init}
+    given = [name for name, start in starts.items() if start is not None]
+    if len(given) > 1:
+        raise ConfigInvalidError(f"{' and '.join(given)} exclude each other: a run starts from one place")
     config = _starting_point(wish)
     changed = config.with_settings(wish.changes())
     changes = wish.changes()
@@ -122,13 +129,15 @@ def plan(wish: Wish) -> Plan:
         data = replace(changed.data, classes={**changed.data.classes, **wish.classes})
         changed = replace(changed, data=data)
         changes += [f"data.classes.{folder}={slug}" for folder, slug in wish.classes.items()]
-    return Plan(config=changed, changes=changes, resume=wish.resume, grow=wish.grow)
+    return Plan(config=changed, changes=changes, resume=wish.resume, grow=wish.grow, init=wish.init)
 
 
 def describe(config: TrainConfig, device: torch.device) -> str:
     """Configuration and cost of a recipe; takes seconds and makes no training step."""
-    cost = measure_cost(config, ASSUMED_CLASSES)
-    rate, calibration = estimated_rate(config, cost, device)
+    choice = fastest(measure(config, device))
+    run = replace(config.run, precision=choice.precision, memory_format=choice.memory_format)
+    cost = measure_cost(replace(config, run=run), ASSUMED_CLASSES)
+    rate = estimated_rate(cost, device, choice)
     h100 = H100_SHARE * H100_FLOPS / cost.step_flops
     image_bytes = 4 * config.run.resolution**2
     lines = [
@@ -140,7 +149,7 @@ def describe(config: TrainConfig, device: torch.device) -> str:
         f"memory, estimated: {cost.memory_bytes / 1e9:.2f} GB for batch {config.optimizer.batch},"
         f" and {image_bytes / 1e3:.0f} kB for every image of the dataset, on a CPU and on a GPU",
         f"rate on {device.type} here, estimated: {rate:.3g} images/s, from a convolution at"
-        f" {calibration / 1e9:.0f} GFLOP/s; {config.run.total_kimg:g} kimg in"
+        f" {choice.flops_per_second / 1e9:.0f} GFLOP/s; {config.run.total_kimg:g} kimg in"
         f" {config.run.total_kimg * 1000 / rate / 3600:.3g} h",
         f"rate on one H100, estimated from its data sheet and never measured: {h100:.0f} images/s",
     ]
@@ -170,6 +179,8 @@ def _starting_point(wish: Wish) -> TrainConfig | DiffusionConfig:
     if wish.grow is not None:
         return _grown(RunDir.open(wish.grow), wish.preset)
     name = wish.preset or DEFAULT_PRESET
+    if wish.init is not None:
+        return _initialized(wish.init, name)
     return DIFFUSION_PRESETS[name]() if name in DIFFUSION_PRESETS else named_preset(name)
 
 
@@ -191,6 +202,20 @@ def _grown(parent: RunDir, preset: str | None) -> TrainConfig:
         config,
         data=replace(config.data, classes=smaller.data.classes),
         generator=replace(config.generator, rgb_skip=True),
-        optimizer=replace(config.optimizer, warmup_kimg=config.optimizer.warmup_kimg or GROWN_WARMUP_KIMG),
+        optimizer=replace(config.optimizer, warmup_kimg=config.optimizer.warmup_kimg or FRESH_WARMUP_KIMG),
         run=replace(config.run, resolution=2 * smaller.run.resolution),
+    )
+
+
+def _initialized(origin: Origin, name: str) -> TrainConfig:
+    """The preset with the networks' arguments and the side of a published checkpoint."""
+    if name in DIFFUSION_PRESETS:
+        raise ConfigInvalidError(f"--init {origin.manifest.reference}: preset {name} is a diffusion model")
+    config = named_preset(name)
+    options = origin.generator_options({option.name for option in fields(config.generator)})
+    return replace(
+        config,
+        generator=replace(config.generator, **options),
+        optimizer=replace(config.optimizer, warmup_kimg=config.optimizer.warmup_kimg or FRESH_WARMUP_KIMG),
+        run=replace(config.run, resolution=origin.manifest.resolution),
     )

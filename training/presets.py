@@ -128,7 +128,9 @@ def cpu() -> TrainConfig:
         augment=AugmentConfig(policy="color,translation", color_probability=0.8),
         losses=LossConfig(mean_color_weight=1.0),
         optimizer=OptimizerConfig(discriminator_lr=1e-4, batch=16, ema_kimg=4.0),
-        run=RunConfig(total_kimg=10_000.0, resolution=128, precision="bf16", compile=True),
+        run=RunConfig(
+            total_kimg=10_000.0, resolution=128, precision="auto", memory_format="auto", compile=True
+        ),
     )
 
 

@@ -10,6 +10,7 @@ from training.config import TrainConfig
 from training.data import Dataset, load_dataset
 from training.errors import RunInvalidError, TrainingDivergedError
 from training.loop import Trainer
+from training.origin import Origin
 from training.process import StopSignals, prepare_process
 from training.progress import TrainingProgress
 from training.ranks import Ranks
@@ -24,9 +25,9 @@ class RunRequest:
     """What the command line asked for.
 
     config: of the run; when resuming, the run's own with `changes` made. out: the run folder to create,
-    unless `resume` names one to go on with. grow: a run at half the resolution to start from. changes:
-    settings made by hand, for the run's history. hidden: names of files the run must not see either, such
-    as a test fold.
+    unless `resume` names one to go on with. grow: a run at half the resolution, init: a published checkpoint,
+    to start from. changes: settings made by hand, for the run's history. hidden: names of files the run
+    must not see either, such as a test fold.
     """
 
     config: TrainConfig
@@ -34,6 +35,7 @@ class RunRequest:
     out: Path
     resume: Path | None = None
     grow: Path | None = None
+    init: Origin | None = None
     device: str = "cpu"
     time_budget_s: float = float("inf")
     threads: int | None = None
@@ -102,6 +104,9 @@ def _start(request: RunRequest, trainer: Trainer, dataset: Dataset) -> RunDir:
         state = parent.load_state()
         trainer.grow_from(state)
         how, origin = "grown", {"grown_from": _origin(parent, state)}
+    if request.init:
+        trainer.start_from(request.init)
+        how, origin = "initialized", {"initialized_from": request.init.describe()}
     if not trainer.ranks.is_first:
         return RunDir(request.out)
     run_dir = RunDir.create(request.out, trainer.config, dataset, trainer.device)

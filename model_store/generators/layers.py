@@ -46,21 +46,44 @@ class AdaIN(nn.Module):
         return normalized
 
 
+class NoiseInjection(nn.Module):
+    """Adds one noise map, scaled per channel: x [N, C, H, W], noise [N, 1, H, W] -> [N, C, H, W].
+
+    Lets details fall elsewhere in every image, which a small latent vector would have to spell out.
+    Source: Karras et al. 2019; here the scales start at random, so that noise counts from the first step.
+    """
+
+    START_SD: Final = 0.3
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.strength = nn.Parameter(self.START_SD * torch.randn(channels, 1, 1))
+
+    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
+        return x + self.strength * noise
+
+
 class UpBlock(nn.Module):
     """AdaIN -> lrelu -> nearest x2 -> 3x3 convolution: [N, Cin, H, W] -> [N, Cout, 2H, 2W].
+
+    With `has_noise`, a noise map [N, 1, H, W] is added before the activation.
 
     The published order is upsample first. Repeating pixels changes neither the instance's mean nor its
     variance, so normalising the small map gives the same result with a quarter of the element-wise work.
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, has_noise: bool = False) -> None:
         super().__init__()
         self.norm = AdaIN(in_channels)
+        self.noise = NoiseInjection(in_channels) if has_noise else None
         self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
         self.transposed = False
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        x = lrelu(self.norm(x, condition))
+    def forward(self, x: Tensor, condition: Tensor, noise: Tensor | None = None) -> Tensor:
+        x = self.norm(x, condition)
+        if self.noise is not None and noise is not None:
+            x = self.noise(x, noise)
+        x = lrelu(x)
         if self.transposed:
             return F.conv_transpose2d(x, upsampling_kernel(self.conv.weight), stride=2, padding=1)
         doubled: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))  # [N, Cout, 2H, 2W]

@@ -29,6 +29,8 @@ class MasanConfig:
     adain_input: `class` as published; `class+z` feeds the latent to the normalisation too.
     output_gain: factor before tanh; features of hundreds of channels can drive a normalised convolution deep
         into saturation, where no gradient leads back. 1 as published.
+    noise_resolutions: sides of the maps to which noise of their own is added, after their normalisation; each
+        takes side^2 more numbers of the latent. None as published.
     rgb_skip: the image is the sum of an upsampled half-size image and a correction, before tanh; a network
         grown from a trained half-size one starts with a gain of zero on the correction.
     Raises ValueError naming the field for a value that cannot be built.
@@ -45,6 +47,7 @@ class MasanConfig:
     adain_input: Literal["class", "class+z"] = "class"
     rgb_skip: bool = False
     output_gain: float = 1.0
+    noise_resolutions: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.resolution not in RESOLUTIONS:
@@ -53,6 +56,9 @@ class MasanConfig:
             raise ValueError(f"attention_sites {self.attention_sites!r} is not none, fusion, skip or all")
         if self.adain_input not in ("class", "class+z"):
             raise ValueError(f"adain_input {self.adain_input!r} is not class or class+z")
+        sides = [side for side in CHANNEL_MULTIPLIERS if side < self.resolution]
+        if not set(self.noise_resolutions) <= set(sides):
+            raise ValueError(f"noise_resolutions {self.noise_resolutions} are not all among {tuple(sides)}")
         counts = ("class_count", "latent_dim", "base_channels", "attention_groups", "attention_min_width")
         for field in counts:
             if getattr(self, field) < 1:
@@ -66,6 +72,7 @@ class MasanConfig:
 class MasanGenerator(nn.Module):
     """z [N, Z], label [N, K] one-hot -> images [N, 3, R, R] in [-1, 1].
 
+    Z, the attribute `latent_dim`, is the config's, plus the pixels of its noise maps.
     Source: MASAN's figure 1 on CellGAN's backbone: z as a 1x1 map, six doublings with class-conditional
     AdaIN, additive skips of global context from 8, 16 and 32 to 64, 128 and 256.
     """
@@ -73,7 +80,7 @@ class MasanGenerator(nn.Module):
     def __init__(self, config: MasanConfig) -> None:
         super().__init__()
         self.config = config
-        self.latent_dim = config.latent_dim
+        self.latent_dim = config.latent_dim + sum(side**2 for side in config.noise_resolutions)
         self.class_count = config.class_count
         self.resolution = config.resolution
         condition_in = config.class_count + (config.latent_dim if config.adain_input == "class+z" else 0)
@@ -90,11 +97,15 @@ class MasanGenerator(nn.Module):
             self.correction_gain = nn.Parameter(torch.ones(()))
 
     def forward(self, z: Tensor, label: Tensor) -> Tensor:
+        sides = self.config.noise_resolutions
+        z, *flat = z.split([self.config.latent_dim, *(side**2 for side in sides)], dim=1)
+        noise = {side: n.unflatten(1, (1, side, side)) for side, n in zip(sides, flat, strict=True)}
         condition = self.condition(z, label)
         x = self.init_z(z[:, :, None, None])  # [N, C, 4, 4]
         maps: dict[int, Tensor] = {}
         for resolution in self._block_resolutions():
-            x = self._block(resolution, x, condition, maps)  # [N, C, R, R]
+            x = self.up[str(resolution)](x, condition, noise.get(resolution // 2))  # [N, C, R, R]
+            x = self._skip_and_attend(resolution, x, maps)
             maps[resolution] = x
         rgb = self.to_rgb(x)
         if self.config.rgb_skip:
@@ -104,15 +115,14 @@ class MasanGenerator(nn.Module):
         return torch.tanh(self.config.output_gain * rgb)
 
     def condition(self, z: Tensor, label: Tensor) -> Tensor:
-        """What AdaIN sees: [N, 128]."""
+        """What AdaIN sees, [N, 128]; z without the noise maps."""
         if self.config.adain_input == "class+z":  # both of length about one, or z would drown the class
-            label = torch.cat([label, z * self.latent_dim**-0.5], dim=1)
+            label = torch.cat([label, z * z.shape[1] ** -0.5], dim=1)
         mapped: Tensor = self.mapping(label)
         return mapped
 
-    def _block(self, resolution: int, x: Tensor, condition: Tensor, maps: dict[int, Tensor]) -> Tensor:
+    def _skip_and_attend(self, resolution: int, x: Tensor, maps: dict[int, Tensor]) -> Tensor:
         key = str(resolution)
-        x = self.up[key](x, condition)
         if key in self.skip:
             small = maps[resolution // 8]
             if self.config.attention_sites == "skip" and key in self.attention:
@@ -129,7 +139,9 @@ class MasanGenerator(nn.Module):
         config, key = self.config, str(resolution)
         channels = config.channels(resolution)
         has_skip = resolution >= FIRST_SKIP_RESOLUTION
-        self.up[key] = UpBlock(config.channels(resolution // 2), channels)
+        self.up[key] = UpBlock(
+            config.channels(resolution // 2), channels, has_noise=resolution // 2 in config.noise_resolutions
+        )
         if has_skip:
             self.skip[key] = SkipGlobalContext(config.channels(resolution // 8), channels)
         is_site = config.attention_sites == "all" or (config.attention_sites != "none" and has_skip)

@@ -26,8 +26,9 @@ class Generator(Protocol):
 
 def _masan(config: Mapping[str, Any]) -> nn.Module:
     values = dict(config)
-    if values.get("attention_resolutions") is not None:
-        values["attention_resolutions"] = tuple(values["attention_resolutions"])
+    for name in ("attention_resolutions", "noise_resolutions"):
+        if values.get(name) is not None:
+            values[name] = tuple(values[name])
     return MasanGenerator(MasanConfig(**values))
 
 

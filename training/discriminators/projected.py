@@ -53,8 +53,11 @@ class FrozenFeatures(nn.Module):
         return super().train(False)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        x = images.to(dtype=self.dtype, memory_format=torch.channels_last)
-        mixed = [mix(tap) for mix, tap in zip(self.channel_mix, self._taps(x), strict=True)]
+        return self.mix(self.taps(images))
+
+    def mix(self, taps: list[Tensor]) -> list[Tensor]:
+        """The trunk's maps, mixed at random across channels, then from coarse to fine."""
+        mixed = [mix(tap) for mix, tap in zip(self.channel_mix, taps, strict=True)]
         outputs: list[Tensor] = []
         for scale in reversed(range(4)):
             x = mixed[scale] if not outputs else mixed[scale] + outputs[-1]
@@ -62,7 +65,9 @@ class FrozenFeatures(nn.Module):
             outputs.append(self.scale_mix[scale](doubled))
         return outputs[::-1]
 
-    def _taps(self, x: Tensor) -> list[Tensor]:
+    def taps(self, images: Tensor) -> list[Tensor]:
+        """The trunk's maps of TAP_CHANNELS channels at strides 4, 8, 16, 32."""
+        x = images.to(dtype=self.dtype, memory_format=torch.channels_last)
         trunk: Any = self.trunk  # the library has no types and no public name for its parts
         x = trunk._swish(trunk._bn0(trunk._conv_stem(x)))
         taps = []

@@ -152,3 +152,30 @@ def test_gradients_reach_every_parameter() -> None:
 def test_config_names_what_cannot_be_built(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MasanConfig(**({"class_count": 2} | changes))
+
+
+def test_noise_is_part_of_the_latent_and_reaches_its_own_places() -> None:
+    plain, noisy = tiny(), tiny(noise_resolutions=(4, 16))
+    assert noisy.latent_dim == plain.latent_dim + 4**2 + 16**2
+    z, label = inputs(noisy, n=1)
+    moved = z.clone()
+    moved[0, plain.latent_dim + 4**2] += 3  # the upper left pixel of the map of side 16
+
+    with torch.no_grad():
+        change = (noisy(moved, label) - noisy(z, label)).abs().amax(dim=(0, 1))
+
+    assert change[:8, :8].max() > 10 * change[40:, 40:].max()
+
+
+def test_silent_noise_leaves_the_published_network() -> None:
+    plain, noisy = tiny(), tiny(noise_resolutions=(8,))
+    noisy.load_state_dict(plain.state_dict(), strict=False)
+    torch.nn.init.zeros_(noisy.get_parameter("up.16.noise.strength"))
+    z, label = inputs(noisy)
+
+    torch.testing.assert_close(noisy(z, label), plain(z[:, : plain.latent_dim], label))
+
+
+def test_noise_beyond_the_maps_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"noise_resolutions \(64,\) are not all among \(4, 8, 16, 32\)"):
+        tiny(noise_resolutions=(64,))

@@ -5,7 +5,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tests.tiny_training import tiny_config, tiny_dataset
-from training.cost import estimated_rate, measure_cost
+from training.cost import CPU_SHARE, estimated_rate, measure_cost
+from training.hardware import Choice
 from training.loop import Trainer
 from training.presets import preset
 
@@ -41,12 +42,12 @@ def test_batch_changes_memory_and_not_flops() -> None:
 
 
 def test_rate_is_what_the_calibration_allows() -> None:
-    config = tiny_config()
-    cost = measure_cost(config, 2)
+    cost = measure_cost(tiny_config(), 2)
+    choice = Choice("fp32", "contiguous", flops_per_second=1e9)
 
-    rate, flops_per_second = estimated_rate(config, cost, torch.device("cpu"))
+    rate = estimated_rate(cost, torch.device("cpu"), choice)
 
-    assert 0 < rate * cost.step_flops < flops_per_second
+    assert rate * cost.step_flops == pytest.approx(CPU_SHARE * 1e9)
 
 
 @pytest.mark.parametrize("kind", ["pixel", "projected", "combined"])

@@ -5,11 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from model_store.builtin import builtin_store
 from tests.tiny_training import tiny_config, tiny_dataset
 from training.config import TrainConfig
 from training.diffusion.config import DiffusionConfig
 from training.errors import ConfigInvalidError
 from training.loop import Trainer
+from training.origin import load_origin
 from training.plan import Wish, choose_device, describe, plan
 from training.presets import preset
 from training.run_dir import RunDir
@@ -69,6 +71,19 @@ def test_grown_run_has_twice_the_side_and_starts_from_the_smaller_image(run_dir:
     assert config.optimizer.warmup_kimg > 0
     assert config.data.classes == {"Early": "early"}
     assert planned(Wish(grow=run_dir.path, settings=("optimizer.warmup_kimg=0",))).optimizer.warmup_kimg == 0
+
+
+def test_run_from_a_checkpoint_has_its_networks_and_size() -> None:
+    config = planned(Wish(init=load_origin("b-all"), settings=("generator.noise_resolutions=[8]",)))
+
+    manifest = builtin_store().resolve("b-all").manifest
+    assert config.run.resolution == manifest.resolution
+    assert config.generator.base_channels == manifest.config["base_channels"]
+    assert config.generator.rgb_skip == manifest.config["rgb_skip"]
+    assert config.generator.noise_resolutions == (8,)
+    assert config.optimizer.warmup_kimg > 0
+    with pytest.raises(ConfigInvalidError, match="preset ldm-cpu is a diffusion model"):
+        plan(Wish(init=load_origin("b-all"), preset="ldm-cpu"))
 
 
 def test_resume_and_grow_exclude_each_other(run_dir: RunDir) -> None:

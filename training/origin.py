@@ -1,0 +1,58 @@
+"""A published checkpoint as the place where a run starts: its architecture, weights and history."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from model_store.builtin import builtin_store
+from model_store.errors import ModelStoreError
+from model_store.manifest import Manifest
+from model_store.store import ModelStore
+from model_store.weights import load_generator
+from training.errors import ConfigInvalidError
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """A checkpoint to start from. weights: float32, spectral norm folded in."""
+
+    manifest: Manifest
+    weights: Mapping[str, Tensor]
+
+    def generator_options(self, names: set[str]) -> dict[str, Any]:
+        """Those arguments of its architecture that are among `names`."""
+        values = {key: value for key, value in self.manifest.config.items() if key in names}
+        return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+
+    def describe(self) -> dict[str, Any]:
+        """What a run's history keeps of it."""
+        training = self.manifest.training
+        return {
+            "checkpoint": self.manifest.reference,
+            "digest": self.manifest.digest,
+            "images_seen": training.images_seen,
+            "hours": training.hours,
+            "commit": training.commit,
+        }
+
+
+def load_origin(reference: str, store: str | None = None) -> Origin:
+    """The checkpoint of that name. store: default the one that ships.
+
+    Raises ConfigInvalidError if it cannot be read, or is of another family of networks.
+    """
+    try:
+        models = ModelStore(store) if store else builtin_store()
+        checkpoint = models.resolve(reference)
+        generator: Any = load_generator(models, checkpoint, torch.device("cpu"))
+    except ModelStoreError as error:
+        raise ConfigInvalidError(f"--init {reference!r}: {error}") from None
+    if checkpoint.manifest.architecture not in ("masan", "cellgan"):
+        raise ConfigInvalidError(
+            f"--init {reference!r}: architecture {checkpoint.manifest.architecture} is not masan or cellgan"
+        )
+    weights = {name: parameter.detach() for name, parameter in generator.named_parameters()}
+    return Origin(checkpoint.manifest, weights)
