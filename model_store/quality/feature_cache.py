@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from model_store.quality.extractors import FeatureExtractor
+from model_store.quality.extractors import ImageExtractor
 
 DEFAULT_CACHE_FOLDER = Path("~/.cache/masan")
 
@@ -34,7 +34,7 @@ class FeatureCache:
 
     def features(
         self,
-        extractor: FeatureExtractor,
+        extractor: ImageExtractor,
         images: Sequence[ImageArray] | ImageArray,
         *,
         progress: Callable[[int], None] | None = None,
@@ -78,7 +78,7 @@ class FeatureCache:
             connection.executemany("INSERT OR REPLACE INTO features VALUES (?, ?)", rows)
 
 
-def _key(extractor: FeatureExtractor, image: ImageArray) -> bytes:
+def _key(extractor: ImageExtractor, image: ImageArray) -> bytes:
     """Digest of everything the features depend on."""
     digest = hashlib.sha256(f"{extractor.sha256}/{extractor.preprocessing}/{image.shape}/".encode())
     digest.update(np.ascontiguousarray(image).data)

@@ -1,62 +1,89 @@
-"""What is judged on pixels: brightness, left-over scale bars, copies of training images."""
+"""What is judged on pixels: brightness and colour, left-over scale bars, copies of training images."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from model_store.quality.luma import mean_luma
-from model_store.quality.scale_bar import has_residual_bar
-from model_store.quality.thumbnails import DUPLICATE_CORRELATION, ThumbnailIndex
-from model_store.report import ClassChecks
+from model_store.quality.thumbnails import CopySearch, Match
+from model_store.report import ClassChecks, FlaggedImage
+from training.evaluation.color import PixelStatistics, color_figures
 
 ImageArray = npt.NDArray[np.uint8]
 
 _SEARCHED_AT_ONCE = 16  # images between two calls of progress
 
 
+@dataclass(frozen=True, eq=False)
+class RealClass:
+    """What one class's n real images look like.
+
+    blocks: [n], series blocks. unseen_similarity: of images that no generator was trained on, the highest
+    correlation with a training image, to tell how alike different images are; may be empty.
+    label_agreement_ratio: share of such images that the classifier below gives this class.
+    """
+
+    pixels: PixelStatistics
+    blocks: npt.NDArray[np.int64]
+    unseen_similarity: npt.NDArray[np.float32]
+    label_agreement_ratio: float | None = None
+
+
 def class_checks(
-    real: ImageArray,
-    unseen: ImageArray,
+    real: RealClass,
     generated: ImageArray,
-    training_images: ThumbnailIndex,
+    training_images: CopySearch,
     *,
+    source_name: Callable[[int], str] = str,
     label_agreement_ratio: float | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> ClassChecks:
     """Checks of one class's generated images [n, H, W, 3].
 
-    real: all real images of the class. unseen: those of them that no generator was trained on, to tell how
-    alike different images are; may be empty. training_images: of all classes.
+    training_images: of all classes; source_name: what to call the one found at an index.
+    label_agreement_ratio: share that a classifier trained on real images gives this class.
     progress: called with the number of images compared with the training images.
     """
-    real_luma = [mean_luma(image) for image in real]
-    luma = [mean_luma(image) for image in generated]
-    similarity = _similarities(training_images, generated, progress)
-    unseen_similarity = _similarities(training_images, unseen, None)
+    pixels = PixelStatistics.of(generated)
+    match = _search(training_images, generated, progress)
+    is_copy = match.correlation > training_images.threshold
+    unseen = real.unseen_similarity
     return ClassChecks(
         n=len(generated),
-        luma_delta=float(np.mean(luma) - np.mean(real_luma)),
-        luma_sd=float(np.std(luma)),
-        luma_sd_real=float(np.std(real_luma)),
-        scale_bar_ratio=float(np.mean([has_residual_bar(image) for image in generated])),
-        memorized_ratio=float(np.mean(similarity > DUPLICATE_CORRELATION)),
-        similarity_max=float(similarity.max()),
-        similarity_p99=float(np.percentile(similarity, 99)),
-        similarity_real_p99=float(np.percentile(unseen_similarity, 99)) if len(unseen) else None,
+        luma_delta=float(pixels.luma.mean() - real.pixels.luma.mean()),
+        luma_sd=float(pixels.luma.std()),
+        luma_sd_real=float(real.pixels.luma.std()),
+        scale_bar_ratio=float(pixels.has_bar.mean()),
+        scale_bar_ratio_real=float(real.pixels.has_bar.mean()),
+        memorized_ratio=float(is_copy.mean()),
+        memorized_ratio_real=float(np.mean(unseen > training_images.threshold)) if len(unseen) else None,
+        similarity_max=float(match.correlation.max()),
+        similarity_p99=float(np.percentile(match.correlation, 99)),
+        similarity_real_p99=float(np.percentile(unseen, 99)) if len(unseen) else None,
+        flagged=tuple(
+            FlaggedImage(
+                index=int(index),
+                similarity=float(match.correlation[index]),
+                source=source_name(int(match.index[index])),
+            )
+            for index in np.flatnonzero(is_copy)
+        ),
         label_agreement_ratio=label_agreement_ratio,
+        label_agreement_ratio_real=real.label_agreement_ratio,
+        color=color_figures(pixels, real.pixels, real.blocks),
     )
 
 
-def _similarities(
-    index: ThumbnailIndex, images: ImageArray, progress: Callable[[int], None] | None
-) -> npt.NDArray[np.float32]:
-    found = np.empty(len(images), dtype=np.float32)
+def _search(index: CopySearch, images: ImageArray, progress: Callable[[int], None] | None) -> Match:
+    parts = []
     for start in range(0, len(images), _SEARCHED_AT_ONCE):
-        part = images[start : start + _SEARCHED_AT_ONCE]
-        found[start : start + len(part)] = index.search(part).correlation
+        parts.append(index.search(images[start : start + _SEARCHED_AT_ONCE]))
         if progress is not None:
-            progress(start + len(part))
-    return found
+            progress(min(start + _SEARCHED_AT_ONCE, len(images)))
+    return Match(
+        correlation=np.concatenate([part.correlation for part in parts]),
+        index=np.concatenate([part.index for part in parts]),
+    )

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from model_store.builtin import builtin_store
 from model_store.errors import ModelStoreError
 from model_store.quality.feature_cache import DEFAULT_CACHE_FOLDER, FeatureCache
-from model_store.report import ExtractorReport, QualityReport
+from model_store.report import QualityReport
 from model_store.sampling import make_reproducible
 from model_store.store import ModelStore
 from model_store.weights import load_generator
 from training.data import load_dataset
 from training.errors import TrainingError
+from training.evaluation.networks import FidChoice, NetworkOptions, find_networks
 from training.evaluation.reference import Progress
 from training.evaluation.report import Drawing, evaluate_checkpoint
+from training.evaluation.tables import report_tables
 from training.stages import stage_bars
 
 
@@ -43,57 +45,86 @@ def evaluate(
     cache_dir: Annotated[
         Path, typer.Option("--cache-dir", help="Where features of real images are kept.")
     ] = DEFAULT_CACHE_FOLDER,
+    extractor: Annotated[
+        FidChoice,
+        typer.Option(
+            "--extractor",
+            help="auto: a FID if Inception's weights are here; inception: a FID or an error;"
+            " effnet-lite0: no FID. EfficientNet's figures are always there.",
+        ),
+    ] = FidChoice.AUTO,
+    inception_weights: Annotated[
+        Path | None, typer.Option("--inception-weights", help="File of FID's Inception; asks for a FID.")
+    ] = None,
+    clip_weights: Annotated[
+        Path | None, typer.Option("--clip-weights", help="File of CLIP ViT-L/14 at 336 px; asks for CMMD.")
+    ] = None,
+    download_weights: Annotated[
+        bool, typer.Option("--download-weights", help="Fetch Inception's weights (95 MB) if absent.")
+    ] = False,
+    fid_n: Annotated[
+        int | None,
+        typer.Option("--fid-n", help="Generated images per class of the standard FID; default: as --n."),
+    ] = None,
 ) -> None:
     """Judge a checkpoint against real images, class by class.
 
     Draws images as the worker does and compares them with the cleaned, deduplicated real images on two
-    feature extractors; looks for copies of training images, scale bars and wrong brightness.
+    feature extractors, and on Inception and CLIP where their weights are here; looks for copies of training
+    images, scale bars and wrong colour. Every figure stands beside what real images score.
     """
     console = Console()
+    options = NetworkOptions(
+        fid=extractor,
+        inception_weights=inception_weights,
+        clip_weights=clip_weights,
+        download=download_weights,
+    )
     with stage_bars() as stages:
         try:
-            drawing = Drawing(n_fake=n, seed=seed, truncation=truncation)
-            report = _evaluate(
-                checkpoint,
-                ModelStore(store) if store else builtin_store(),
-                data,
-                drawing,
-                _device(device),
-                cache_dir,
-                stages,
+            request = _Request(
+                reference=checkpoint,
+                store=ModelStore(store) if store else builtin_store(),
+                data=data,
+                drawing=Drawing(n_fake=n, seed=seed, truncation=truncation, fid_n_fake=fid_n),
+                networks=options,
+                device=_device(device),
+                cache_dir=cache_dir.expanduser(),
             )
+            report = _evaluate(request, stages)
         except (ModelStoreError, TrainingError, ValueError) as error:
             raise typer.BadParameter(str(error)) from error
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(report.model_dump_json(indent=1) + "\n")
-    for extractor in report.extractors:
-        console.print(_table(report, extractor))
-    if report.utility is not None:
-        console.print(
-            f"linear classifier on {report.utility.extractor}, {report.utility.n_test} unseen real images:"
-            f" {report.utility.synthetic_accuracy:.1%} trained on generated,"
-            f" {report.utility.real_accuracy:.1%} trained on real images"
-        )
+    for part in report_tables(report):
+        console.print(part)
     console.print(f"report: {out}")
 
 
-def _evaluate(
-    reference: str,
-    store: ModelStore,
-    data: Path,
-    drawing: Drawing,
-    device: torch.device,
-    cache_dir: Path,
-    stages: Progress,
-) -> QualityReport:
+@dataclass(frozen=True, kw_only=True)
+class _Request:
+    """What is to be judged, against what, how."""
+
+    reference: str
+    store: ModelStore
+    data: Path
+    drawing: Drawing
+    networks: NetworkOptions
+    device: torch.device
+    cache_dir: Path
+
+
+def _evaluate(request: _Request, stages: Progress) -> QualityReport:
     make_reproducible()
-    checkpoint = store.resolve(reference)
+    networks = find_networks(request.networks, device=request.device)
+    checkpoint = request.store.resolve(request.reference)
     manifest = checkpoint.manifest
-    generator = load_generator(store, checkpoint, device)
+    generator = load_generator(request.store, checkpoint, request.device)
     dataset = load_dataset(
-        data,
+        request.data,
         resolution=manifest.resolution,
-        cache_dir=cache_dir.expanduser(),
+        deduplicate=True,
+        cache_dir=request.cache_dir,
         progress=lambda done, total: stages("read images", done, total),
     )
     return evaluate_checkpoint(
@@ -101,8 +132,10 @@ def _evaluate(
         manifest.digest,
         manifest.classes,
         dataset,
-        drawing=drawing,
-        cache=FeatureCache(cache_dir),
+        drawing=request.drawing,
+        cache=FeatureCache(request.cache_dir),
+        networks=networks,
+        deduplicated=True,
         progress=stages,
     )
 
@@ -116,37 +149,3 @@ def _device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device is {name!r}; this machine has {torch.cuda.device_count()} CUDA devices")
     return device
-
-
-def _table(report: QualityReport, extractor: ExtractorReport) -> Table:
-    table = Table(
-        title=f"{extractor.extractor} ({extractor.extractor_sha256[:8]}, {extractor.preprocessing})"
-    )
-    columns = (
-        "class real generated Frechet floor blocked KID precision recall coverage nearest bars copies luma"
-    )
-    for name in columns.split():
-        table.add_column(name, justify="left" if name in ("class", "nearest") else "right", overflow="fold")
-    for slug, figures in extractor.classes.items():
-        checks = report.checks[slug]
-        table.add_row(
-            slug,
-            str(figures.n_real),
-            str(figures.n_fake),
-            f"{figures.frechet_distance:.1f}",
-            f"{figures.floor:.1f}",
-            _optional(figures.floor_blocked, ".1f"),
-            f"{figures.kid:.3f}±{figures.kid_sd:.3f}",
-            _optional(figures.precision, ".2f"),
-            _optional(figures.recall, ".2f"),
-            _optional(figures.coverage, ".2f"),
-            min(figures.distance_to, key=figures.distance_to.__getitem__),
-            _optional(checks.scale_bar_ratio, ".1%"),
-            _optional(checks.memorized_ratio, ".1%"),
-            _optional(checks.luma_delta, "+.1f"),
-        )
-    return table
-
-
-def _optional(value: float | None, spec: str) -> str:
-    return "-" if value is None else format(value, spec)

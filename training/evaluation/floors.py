@@ -1,60 +1,58 @@
-"""What a perfect generator would score: distances between two halves of the real images themselves."""
+"""What a perfect generator would score: every figure between two halves of the real images themselves."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from model_store.report import FloorFigures
 from training.evaluation.frechet import frechet_distance
-from training.evaluation.kernel import kid
+from training.evaluation.halves import Split, blocked_halves, random_halves
+from training.evaluation.kernel import gaussian_mmd, kid
+from training.evaluation.precision_recall import NEIGHBOURS, neighbour_scores
 
 FeatureArray = npt.NDArray[np.floating]
 
-_REPEATS = 5
 
-
-@dataclass(frozen=True)
-class Floor:
-    """Mean distances over several splits; `size` samples or more a side."""
-
-    frechet_distance: float
-    kid: float
-    size: int
-
-
-def random_half_floor(features: FeatureArray, size: int, seed: int = 0) -> Floor:
+def random_half_floor(features: FeatureArray, size: int, seed: int = 0) -> FloorFigures:
     """Floor between disjoint random subsets of `size` samples each. features: [N, F], N of at least 2 `size`.
 
     Raises ValueError if there are too few.
     """
-    if not 2 <= size <= len(features) // 2:
-        raise ValueError(f"size is {size}; {len(features)} samples allow 2..{len(features) // 2}")
-    rng = np.random.default_rng(seed)
-    splits = [rng.permutation(len(features))[: 2 * size] for _ in range(_REPEATS)]
-    return _mean_floor(features, [(split[:size], split[size:]) for split in splits], size)
+    return _mean_floor(features, random_halves(len(features), size, seed=seed))
 
 
-def blocked_half_floor(features: FeatureArray, blocks: npt.NDArray[np.integer]) -> Floor | None:
+def blocked_half_floor(features: FeatureArray, blocks: npt.NDArray[np.integer]) -> FloorFigures | None:
     """Floor between the earlier and the later series blocks: other slides of the same class.
 
     With an odd number of blocks the mean of giving the middle one to either side. None if there is one block,
     or a side has fewer than two images.
     """
-    names = np.unique(blocks)
-    cuts = sorted({len(names) // 2, (len(names) + 1) // 2})
-    splits = [
-        (np.flatnonzero(np.isin(blocks, names[:cut])), np.flatnonzero(np.isin(blocks, names[cut:])))
-        for cut in cuts
-    ]
-    size = min(len(side) for split in splits for side in split)
-    return None if size < 2 else _mean_floor(features, splits, size)
+    splits = blocked_halves(blocks)
+    return _mean_floor(features, splits) if splits else None
 
 
-def _mean_floor(
-    features: FeatureArray, splits: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]], size: int
-) -> Floor:
-    frechet = [frechet_distance(features[a], features[b]) for a, b in splits]
-    kernel = [kid(features[a], features[b], subsets=1).value for a, b in splits]
-    return Floor(frechet_distance=float(np.mean(frechet)), kid=float(np.mean(kernel)), size=size)
+def _mean_floor(features: FeatureArray, splits: Sequence[Split]) -> FloorFigures:
+    sides = [(features[first], features[second]) for first, second in splits]
+    size = min(len(side) for pair in sides for side in pair)
+    frechet = [frechet_distance(*pair) for pair in sides]
+    kernel = [kid(*pair, subsets=1).value for pair in sides]
+    scores = [neighbour_scores(*pair) for pair in sides] if size > NEIGHBOURS else []
+
+    def mean_score(name: str) -> float | None:
+        return float(np.mean([getattr(score, name) for score in scores])) if scores else None
+
+    return FloorFigures(
+        n=size,
+        frechet_distance=float(np.mean(frechet)),
+        frechet_distance_sd=float(np.std(frechet)),
+        kid=float(np.mean(kernel)),
+        kid_sd=float(np.std(kernel)),
+        mmd=float(np.mean([gaussian_mmd(*pair) for pair in sides])),
+        precision=mean_score("precision"),
+        recall=mean_score("recall"),
+        density=mean_score("density"),
+        coverage=mean_score("coverage"),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,11 +53,32 @@ def kid(
     )
 
 
+def kid_matrix(
+    rows: Mapping[str, FeatureArray], columns: Mapping[str, FeatureArray]
+) -> dict[str, dict[str, float]]:
+    """`kid(...).value` of every set of `rows` to every set of `columns`, by their names.
+
+    Raises ValueError for fewer than two samples in a set.
+    """
+    for features in (*rows.values(), *columns.values()):
+        if len(features) < 2:
+            raise ValueError(f"KID needs two samples a side, not {len(features)}")
+    within_rows = {name: _unbiased_within(_cubic(x, x)) for name, x in rows.items()}
+    within_columns = {name: _unbiased_within(_cubic(y, y)) for name, y in columns.items()}
+    return {
+        name: {
+            other: within_rows[name] + within_columns[other] - 2 * float(_cubic(x, y).mean())
+            for other, y in columns.items()
+        }
+        for name, x in rows.items()
+    }
+
+
 def gaussian_mmd(first: FeatureArray, second: FeatureArray, *, sigma: float = 10.0) -> float:
     """1000 times the squared MMD of unit-length features with kernel exp(-|x-y|^2 / (2 sigma^2)), at least 0.
 
-    The estimator of CMMD (Jayasumana et al. 2024: means over all pairs, the diagonal included) on other
-    features than CLIP's, hence never called CMMD. At this sigma it compares means: blind to mode collapse.
+    The estimator of CMMD (Jayasumana et al. 2024: means over all pairs, the diagonal included); on other
+    features than CLIP's never called CMMD. At this sigma it compares means: blind to mode collapse.
     """
     x, y = _unit(first), _unit(second)
 
@@ -76,10 +98,12 @@ def _unbiased(
     within_second: npt.NDArray[np.float64],
     between: npt.NDArray[np.float64],
 ) -> float:
-    n, m = between.shape
-    first = (within_first.sum() - np.trace(within_first)) / (n * (n - 1))
-    second = (within_second.sum() - np.trace(within_second)) / (m * (m - 1))
-    return float(first + second - 2 * between.mean())
+    return _unbiased_within(within_first) + _unbiased_within(within_second) - 2 * float(between.mean())
+
+
+def _unbiased_within(kernel: npt.NDArray[np.float64]) -> float:
+    n = len(kernel)
+    return float((kernel.sum() - np.trace(kernel)) / (n * (n - 1)))
 
 
 def _unit(features: FeatureArray) -> npt.NDArray[np.float64]:

@@ -38,7 +38,7 @@ def neighbour_scores(
         raise ValueError(
             f"{neighbours} neighbours need more samples than {len(real)} real and {len(generated)} generated"
         )
-    between = _squared_distances(real, generated)  # [N, M]
+    between = squared_distances(real, generated)  # [N, M]
     real_radius = _radius(real, neighbours)  # [N]
     generated_radius = _radius(generated, neighbours)  # [M]
     in_real_ball = between < real_radius[:, None]
@@ -50,13 +50,14 @@ def neighbour_scores(
     )
 
 
-def _squared_distances(x: FeatureArray, y: FeatureArray) -> npt.NDArray[np.float64]:
+def squared_distances(x: FeatureArray, y: FeatureArray) -> npt.NDArray[np.float64]:
+    """Between every two rows of x [N, F] and y [M, F], [N, M], at least 0."""
     a, b = x.astype(np.float64), y.astype(np.float64)
     squares = np.square(a).sum(axis=1)[:, None] + np.square(b).sum(axis=1)[None, :]
     return np.asarray(np.maximum(squares - 2 * a @ b.T, 0))
 
 
 def _radius(features: FeatureArray, neighbours: int) -> npt.NDArray[np.float64]:
-    distances = _squared_distances(features, features)
+    distances = squared_distances(features, features)
     np.fill_diagonal(distances, np.inf)
     return np.asarray(np.partition(distances, neighbours - 1, axis=1)[:, neighbours - 1])

@@ -1,4 +1,4 @@
-"""The quality report of a checkpoint: every figure of it, per class, against the real images of a dataset."""
+"""The quality report of a checkpoint: every figure of it, per class, against real images."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from model_store.generators.registry import Generator
-from model_store.quality.extractors import FeatureExtractor
+from model_store.quality.extractors import FeatureExtractor, ImageExtractor
 from model_store.quality.feature_cache import FeatureCache
-from model_store.quality.series import HELD_OUT_BLOCK
-from model_store.quality.thumbnails import ThumbnailIndex, find_duplicates
-from model_store.report import ClassChecks, QualityReport, Utility
-from training.evaluation.checks import class_checks
-from training.evaluation.downstream import LinearProbe, recall_per_class
+from model_store.report import ClassChecks, CmmdReport, ExtractorReport, QualityReport
+from training.evaluation.checks import RealClass, class_checks
 from training.evaluation.drawing import device_of, draw_images
-from training.evaluation.figures import extractor_report
-from training.evaluation.reference import Progress, RealImages, Reference, extract_reference
+from training.evaluation.figures import cmmd_report, extractor_report
+from training.evaluation.inception import InceptionExtractor, cellgan_image_count
+from training.evaluation.networks import PublishedNetworks
+from training.evaluation.reference import DatasetReference, Progress, RealImages, RealReference, Reference
+from training.evaluation.utility import label_agreement, utility_figures
 
 FloatArray = npt.NDArray[np.float32]
 ImageArray = npt.NDArray[np.uint8]
@@ -30,8 +30,6 @@ PRIMARY_VARIANT, JUDGE_VARIANT = 0, 2
 
 MINIMUM_IMAGES = 12
 """Fewest real and generated images of a class: two halves with five neighbours each."""
-
-_UNSEEN_SEARCHED = 100  # real images a class that tell how alike different images are
 
 _NOTES = (
     "Frechet distances on EfficientNet-Lite features are not FIDs and compare only with reports of the same"
@@ -44,17 +42,21 @@ _NOTES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """How the generated images are drawn: `n_fake` per class, of one seed."""
+    """How the generated images are drawn: `n_fake` per class, of one seed.
+
+    fid_n_fake: per class, for the standard FID protocol; as `n_fake` if None. CellGAN's sets its own count.
+    """
 
     n_fake: int = 500
     seed: int = 0
     truncation: float = 1.0
+    fid_n_fake: int | None = None
 
     def __post_init__(self) -> None:
-        if self.n_fake < MINIMUM_IMAGES:
-            raise ValueError(
-                f"n_fake is {self.n_fake}; at least {MINIMUM_IMAGES} images per class are needed"
-            )
+        for name in ("n_fake", "fid_n_fake"):
+            count = getattr(self, name)
+            if count is not None and count < MINIMUM_IMAGES:
+                raise ValueError(f"{name} is {count}; at least {MINIMUM_IMAGES} images per class are needed")
         if not 0 < self.truncation <= 1:
             raise ValueError(f"truncation is {self.truncation}; it must lie in (0, 1]")
 
@@ -67,63 +69,214 @@ def evaluate_checkpoint(
     *,
     drawing: Drawing | None = None,
     cache: FeatureCache | None = None,
+    networks: PublishedNetworks | None = None,
+    deduplicated: bool | None = None,
     progress: Progress | None = None,
 ) -> QualityReport:
-    """Report of a generator against the real images; extractors run on the generator's device.
+    """`evaluate_against` the images of a dataset: all series blocks, the last unseen by the generator.
 
-    classes: slugs in the order of the generator's labels; the dataset must hold all of them and no other.
-    dataset: all series blocks; the last one is taken as unseen by the generator.
+    deduplicated: whether near-duplicates were removed from them; None to look for some.
+    """
+    reference = DatasetReference(dataset, cache=cache, deduplicated=deduplicated)
+    return evaluate_against(
+        reference,
+        generator,
+        checkpoint_digest,
+        classes,
+        drawing=drawing,
+        networks=networks,
+        progress=progress,
+    )
+
+
+def evaluate_against(
+    reference: RealReference,
+    generator: Generator,
+    checkpoint_digest: str,
+    classes: Sequence[str],
+    *,
+    drawing: Drawing | None = None,
+    networks: PublishedNetworks | None = None,
+    progress: Progress | None = None,
+) -> QualityReport:
+    """Report of a generator against real images; extractors run on the generator's device.
+
+    classes: slugs in the order of the generator's labels; the reference must hold all of them and no other.
+    networks: for FID and CMMD; without them a report has neither and says so.
     Raises ValueError if classes differ or one has fewer than MINIMUM_IMAGES images, and what the extractors
     raise.
     """
-    drawing = drawing or Drawing()
-    _check(classes, dataset)
+    _check(classes, reference)
+    networks = networks or PublishedNetworks()
     tell: Progress = progress or (lambda *_: None)
-    generated = {
-        slug: draw_images(
-            generator,
-            checkpoint_digest,
-            slug,
-            index,
-            drawing.n_fake,
-            seed=drawing.seed,
-            truncation=drawing.truncation,
-            progress=_stage(tell, f"draw {slug}", drawing.n_fake),
-        )
-        for index, slug in enumerate(classes)
-    }
-    references, features = {}, {}
-    for variant in (PRIMARY_VARIANT, JUDGE_VARIANT):
-        extractor = FeatureExtractor(variant, device=device_of(generator))
-        references[variant] = extract_reference(dataset, extractor, cache=cache, progress=progress)
-        features[variant] = {
-            slug: extractor.features(images, progress=_stage(tell, f"{slug}, {extractor.name}", len(images)))
-            for slug, images in generated.items()
-        }
-    agreement = _label_agreement(references[JUDGE_VARIANT], features[JUDGE_VARIANT])
+    draws = _Draws(generator, checkpoint_digest, tuple(classes), drawing or Drawing(), tell)
+    generated = draws.images(_most_images(reference, draws.drawing, networks))
+    judged = {slug: images[: draws.drawing.n_fake] for slug, images in generated.items()}
+
+    device = device_of(generator)
+    primary, _ = _judge(reference, FeatureExtractor(PRIMARY_VARIANT, device=device), judged, tell)
+    judge, judge_features = _judge(reference, FeatureExtractor(JUDGE_VARIANT, device=device), judged, tell)
+    fids = [_fid(reference, inception, generated, draws.drawing, tell) for inception in networks.inception]
+    agreement = label_agreement(judge_features.real, judge_features.generated)
     return QualityReport(
         digest=checkpoint_digest,
         created_at=datetime.now(UTC),
-        truncation=drawing.truncation,
-        seed=drawing.seed,
-        primary=extractor_report(references[PRIMARY_VARIANT], features[PRIMARY_VARIANT]),
-        judges=(extractor_report(references[JUDGE_VARIANT], features[JUDGE_VARIANT]),),
-        checks=_checks(dataset, generated, agreement, tell),
-        utility=_utility(references[JUDGE_VARIANT], features[JUDGE_VARIANT]),
-        deduplicated=not find_duplicates(dataset.images, dataset.labels),
+        truncation=draws.drawing.truncation,
+        seed=draws.drawing.seed,
+        primary=primary,
+        judges=(judge, *(fid for fid in fids if fid is not None)),
+        checks=_checks(reference, judged, agreement, tell),
+        utility=utility_figures(judge_features.real, judge_features.generated),
+        deduplicated=reference.deduplicated,
+        fid_reason=networks.fid_reason,
+        cmmd=_cmmd(reference, networks, judged, tell),
+        cmmd_reason=networks.cmmd_reason,
         notes=_NOTES,
     )
 
 
-def _check(classes: Sequence[str], dataset: RealImages) -> None:
-    if set(classes) != set(dataset.classes):
-        raise ValueError(
-            f"the checkpoint's classes are {', '.join(classes)}; the dataset has {', '.join(dataset.classes)}"
-        )
-    for index, slug in enumerate(dataset.classes):
-        count = int(np.sum(dataset.labels == index))
+@dataclass(frozen=True)
+class _Draws:
+    """How this report's images are drawn."""
+
+    generator: Generator
+    digest: str
+    classes: tuple[str, ...]
+    drawing: Drawing
+    tell: Progress
+
+    def images(self, counts: Mapping[str, int]) -> dict[str, ImageArray]:
+        """The first images of each class, as many as `counts` says, each [n, H, W, 3]."""
+        return {
+            slug: draw_images(
+                self.generator,
+                self.digest,
+                slug,
+                index,
+                counts[slug],
+                seed=self.drawing.seed,
+                truncation=self.drawing.truncation,
+                progress=_stage(self.tell, f"draw {slug}", counts[slug]),
+            )
+            for index, slug in enumerate(self.classes)
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class _Features:
+    """Real and generated images under one extractor."""
+
+    real: Reference
+    generated: Mapping[str, FloatArray]
+
+
+def _check(classes: Sequence[str], reference: RealReference) -> None:
+    if set(classes) != set(reference.classes):
+        known = ", ".join(reference.classes)
+        raise ValueError(f"the checkpoint's classes are {', '.join(classes)}; the dataset has {known}")
+    for slug, count in _real_counts(reference).items():
         if count < MINIMUM_IMAGES:
             raise ValueError(f"class {slug} has {count} real images; at least {MINIMUM_IMAGES} are needed")
+
+
+def _real_counts(reference: RealReference) -> dict[str, int]:
+    counts = np.bincount(reference.labels, minlength=len(reference.classes))
+    return dict(zip(reference.classes, counts.tolist(), strict=True))
+
+
+def _most_images(reference: RealReference, drawing: Drawing, networks: PublishedNetworks) -> dict[str, int]:
+    """Generated images of each class that some section of the report needs."""
+    wanted = {slug: [drawing.n_fake] for slug in reference.classes}
+    for inception in networks.inception:
+        for slug, count in _fid_counts(reference, inception, drawing).items():
+            wanted[slug].append(count)
+    return {slug: max(counts) for slug, counts in wanted.items()}
+
+
+def _fid_counts(reference: RealReference, inception: InceptionExtractor, drawing: Drawing) -> dict[str, int]:
+    """Generated images of each class that the protocol takes."""
+    if inception.protocol == "standard":
+        return dict.fromkeys(reference.classes, drawing.fid_n_fake or drawing.n_fake)
+    return {slug: cellgan_image_count(count) for slug, count in _real_counts(reference).items()}
+
+
+def _fid(
+    reference: RealReference,
+    inception: InceptionExtractor,
+    generated: Mapping[str, ImageArray],
+    drawing: Drawing,
+    tell: Progress,
+) -> ExtractorReport | None:
+    """None where a class is smaller than one batch of CellGAN's protocol."""
+    counts = _fid_counts(reference, inception, drawing)
+    if min(counts.values()) < MINIMUM_IMAGES:
+        return None
+    images = {slug: generated[slug][:count] for slug, count in counts.items()}
+    features = _embed(reference, inception, images, tell)
+    return extractor_report(features.real, features.generated, fid_protocol=inception.protocol)
+
+
+def _cmmd(
+    reference: RealReference,
+    networks: PublishedNetworks,
+    generated: Mapping[str, ImageArray],
+    tell: Progress,
+) -> CmmdReport | None:
+    if networks.clip is None:
+        return None
+    features = _embed(reference, networks.clip, generated, tell)
+    return cmmd_report(features.real, features.generated)
+
+
+def _judge(
+    reference: RealReference,
+    extractor: ImageExtractor,
+    generated: Mapping[str, ImageArray],
+    tell: Progress,
+) -> tuple[ExtractorReport, _Features]:
+    features = _embed(reference, extractor, generated, tell)
+    return extractor_report(features.real, features.generated), features
+
+
+def _embed(
+    reference: RealReference,
+    extractor: ImageExtractor,
+    generated: Mapping[str, ImageArray],
+    tell: Progress,
+) -> _Features:
+    return _Features(
+        real=reference.features(extractor, tell),
+        generated={
+            slug: extractor.features(images, progress=_stage(tell, f"{slug}, {extractor.name}", len(images)))
+            for slug, images in generated.items()
+        },
+    )
+
+
+def _checks(
+    reference: RealReference,
+    generated: Mapping[str, ImageArray],
+    agreement: Mapping[str, tuple[float, float | None]],
+    tell: Progress,
+) -> dict[str, ClassChecks]:
+    checks = {}
+    for slug, images in generated.items():
+        ratio, real_ratio = agreement.get(slug, (None, None))
+        real = RealClass(
+            pixels=reference.pixels(slug),
+            blocks=reference.blocks[reference.labels == reference.classes.index(slug)],
+            unseen_similarity=reference.unseen_similarity(slug),
+            label_agreement_ratio=real_ratio,
+        )
+        checks[slug] = class_checks(
+            real,
+            images,
+            reference.training_images(),
+            source_name=reference.source_name,
+            label_agreement_ratio=ratio,
+            progress=_stage(tell, f"search copies, {slug}", len(images)),
+        )
+    return checks
 
 
 def _stage(tell: Progress, name: str, total: int) -> Callable[[int], None]:
@@ -132,68 +285,3 @@ def _stage(tell: Progress, name: str, total: int) -> Callable[[int], None]:
 
 def _tell_done(tell: Progress, name: str, total: int, done: int) -> None:
     tell(name, done, total)
-
-
-def _checks(
-    dataset: RealImages, generated: Mapping[str, ImageArray], agreement: Mapping[str, float], tell: Progress
-) -> dict[str, ClassChecks]:
-    seen = np.asarray(dataset.blocks) != HELD_OUT_BLOCK
-    training_images = ThumbnailIndex.from_images(dataset.images[seen])
-    checks = {}
-    for slug, images in generated.items():
-        own = np.asarray(dataset.labels) == dataset.classes.index(slug)
-        unseen = np.flatnonzero(own & ~seen)
-        checks[slug] = class_checks(
-            dataset.images[own],
-            dataset.images[unseen[:_UNSEEN_SEARCHED]],
-            images,
-            training_images,
-            label_agreement_ratio=agreement.get(slug),
-            progress=_stage(tell, f"search copies, {slug}", len(images)),
-        )
-    return checks
-
-
-def _label_agreement(reference: Reference, generated: Mapping[str, FloatArray]) -> dict[str, float]:
-    """Share of each class's generated images that a probe trained on the real ones gives that class."""
-    seen = reference.blocks != HELD_OUT_BLOCK
-    if not _covers_all_classes(reference, seen):
-        return {}
-    probe = LinearProbe.fit(reference.features[seen], reference.labels[seen], len(reference.classes))
-    return {
-        slug: float(np.mean(probe.predict(features) == reference.classes.index(slug)))
-        for slug, features in generated.items()
-    }
-
-
-def _utility(reference: Reference, generated: Mapping[str, FloatArray]) -> Utility | None:
-    """Train on generated or on real images, test on the unseen block; None without one in every class."""
-    unseen = reference.blocks == HELD_OUT_BLOCK
-    if not (_covers_all_classes(reference, unseen) and _covers_all_classes(reference, ~unseen)):
-        return None
-    count = len(reference.classes)
-    synthetic = np.concatenate([generated[slug] for slug in reference.classes])
-    synthetic_labels = np.concatenate(
-        [np.full(len(generated[slug]), index) for index, slug in enumerate(reference.classes)]
-    )
-    recalls = {}
-    for name, features, labels in (
-        ("synthetic", synthetic, synthetic_labels),
-        ("real", reference.features[~unseen], reference.labels[~unseen]),
-    ):
-        predicted = LinearProbe.fit(features, labels, count).predict(reference.features[unseen])
-        recalls[name] = recall_per_class(predicted, reference.labels[unseen], count)
-    return Utility(
-        extractor=reference.extractor.name,
-        n_test=int(unseen.sum()),
-        n_synthetic=len(synthetic),
-        n_real=int((~unseen).sum()),
-        synthetic_accuracy=float(recalls["synthetic"].mean()),
-        real_accuracy=float(recalls["real"].mean()),
-        synthetic_recall=dict(zip(reference.classes, recalls["synthetic"].tolist(), strict=True)),
-        real_recall=dict(zip(reference.classes, recalls["real"].tolist(), strict=True)),
-    )
-
-
-def _covers_all_classes(reference: Reference, chosen: npt.NDArray[np.bool_]) -> bool:
-    return len(np.unique(reference.labels[chosen])) == len(reference.classes)

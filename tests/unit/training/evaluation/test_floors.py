@@ -20,7 +20,7 @@ def test_the_floor_shrinks_with_the_number_of_images() -> None:
 
     assert small.frechet_distance > 2 * large.frechet_distance
     assert abs(large.kid) < 0.01
-    assert (small.size, large.size) == (30, 400)
+    assert (small.n, large.n) == (30, 400)
 
 
 def test_other_slides_are_further_than_other_fields() -> None:
@@ -30,7 +30,7 @@ def test_other_slides_are_further_than_other_fields() -> None:
     blocked = blocked_half_floor(features, blocks)
 
     assert blocked is not None
-    assert blocked.size == 80  # two slides of 40 against three
+    assert blocked.n == 80  # two slides of 40 against three
     assert blocked.frechet_distance > 2 * random.frechet_distance
     assert blocked.kid > random.kid + 0.01
 
@@ -57,3 +57,28 @@ def test_impossible_halves_are_refused(size: int) -> None:
 
     with pytest.raises(ValueError, match=f"size is {size}; 50 samples allow 2..25"):
         random_half_floor(features, size)
+
+
+def test_every_figure_has_its_floor() -> None:
+    features, blocks = slides(20, shift=1)
+    random = random_half_floor(features, 50)
+
+    blocked = blocked_half_floor(features, blocks)
+
+    assert blocked is not None
+    for name in ("kid", "mmd", "precision", "recall", "density", "coverage"):
+        assert getattr(random, name) is not None
+    assert random.mmd < blocked.mmd
+    assert random.kid_sd > 0
+    assert random.precision == pytest.approx(random.recall, abs=0.1)  # halves of one set are alike
+    assert random.coverage is not None and blocked.coverage is not None
+    assert random.coverage > 0.8 > blocked.coverage
+
+
+def test_neighbours_need_halves_that_have_some() -> None:
+    features, _ = slides(2, shift=0)
+
+    floor = random_half_floor(features, 4)
+
+    assert (floor.n, floor.precision, floor.coverage) == (4, None, None)
+    assert floor.frechet_distance > 0
