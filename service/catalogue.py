@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 
 from model_store.errors import ModelNotFoundError, ModelStoreError
 from model_store.report import QualityReport, read_report
-from model_store.store import Checkpoint, ModelStore
+from model_store.report_page import read_report_page
+from model_store.store import AliasChange, Checkpoint, ModelStore
 
 _KEEP_S = 5.0
 """A promotion is seen at the latest after this long."""
@@ -34,6 +35,10 @@ class ModelCatalogue:
         key = ("report", checkpoint.manifest.reference)
         return self._keep(key, lambda: read_report(self._store, checkpoint))
 
+    def report_page(self, checkpoint: Checkpoint) -> str | None:
+        """Its report as HTML, None if it has none. Raises ReportInvalidError, WeightsCorruptedError."""
+        return read_report_page(self._store, checkpoint)
+
     def names(self) -> tuple[str, ...]:
         return self._keep(("names",), self._store.names)
 
@@ -43,6 +48,10 @@ class ModelCatalogue:
 
     def aliases(self, name: str) -> dict[str, str]:
         return self._keep(("aliases", name), lambda: self._store.aliases(name))
+
+    def history(self, name: str) -> tuple[AliasChange, ...]:
+        """Every promotion and rollback, oldest first."""
+        return self._keep(("history", name), lambda: self._store.history(name))
 
     def served(self) -> list[tuple[Checkpoint, str]]:
         """Each aliased checkpoint with its alias, and the default one; unusable ones are left out."""
