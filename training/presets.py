@@ -117,6 +117,7 @@ def cpu() -> TrainConfig:
             adain_input="class+z",
             output_gain=0.06,
             init_gain=1.0,
+            noise_resolutions=(4, 8, 16, 32),
             unnormalized=("attention", "mapping", "norm"),
         ),
         discriminator=DiscriminatorOptions(
@@ -126,7 +127,7 @@ def cpu() -> TrainConfig:
             san_scale=0.25,
         ),
         augment=AugmentConfig(policy="color,translation", color_probability=0.8),
-        losses=LossConfig(mean_color_weight=1.0),
+        losses=LossConfig(mean_color_weight=1.0, energy_weight=2.0),
         optimizer=OptimizerConfig(discriminator_lr=1e-4, batch=16, ema_kimg=4.0),
         run=RunConfig(
             total_kimg=10_000.0, resolution=128, precision="auto", memory_format="auto", compile=True
