@@ -1,4 +1,4 @@
-"""The checkpoints there are, from a server or from a store on disk, as one table."""
+"""The checkpoints there are and what was forced, from a server or from a store on disk."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -10,15 +10,20 @@ from rich.table import Table
 
 from masan.client import Client
 
-
-def cards_of_server(client: Client) -> Iterator[dict[str, Any]]:
-    """Model cards (digest, aliases, manifest) of every version the server has."""
-    for model in client.models()["models"]:
-        for version in model["versions"]:
-            yield client.model_card(model["name"], version)
+Cards = Iterator[dict[str, Any]]
+"""Model cards: digest, aliases, manifest."""
+Changes = list[tuple[str, dict[str, Any]]]
+"""Model name and one line of an alias's history, oldest first."""
 
 
-def cards_of_store(data_dir: Path) -> Iterator[dict[str, Any]]:
+def cards_of_server(client: Client) -> tuple[Cards, Changes]:
+    """Cards of every version the server has, and its aliases' history."""
+    models = client.models()["models"]
+    cards = (client.model_card(model["name"], version) for model in models for version in model["versions"])
+    return cards, [(model["name"], change) for model in models for change in model.get("history", ())]
+
+
+def cards_of_store(data_dir: Path) -> tuple[Cards, Changes]:
     """The same from the store of a data folder, the built-in checkpoint included."""
     from model_store.builtin import import_builtin
     from model_store.errors import ModelNotFoundError
@@ -29,18 +34,26 @@ def cards_of_store(data_dir: Path) -> Iterator[dict[str, Any]]:
     store = ModelStore(str(folder))
     with suppress(ModelNotFoundError):
         import_builtin(store)
-    for checkpoint in store.checkpoints():
-        manifest = checkpoint.manifest
-        aliases = store.aliases(manifest.name)
-        yield {
+    cards = (
+        {
             "digest": checkpoint.digest,
-            "aliases": [alias for alias, version in aliases.items() if version == manifest.version],
-            "manifest": manifest.model_dump(mode="json"),
+            "aliases": [
+                alias
+                for alias, version in store.aliases(checkpoint.manifest.name).items()
+                if version == checkpoint.manifest.version
+            ],
+            "manifest": checkpoint.manifest.model_dump(mode="json"),
         }
+        for checkpoint in store.checkpoints()
+    )
+    changes = [
+        (name, change.model_dump(mode="json")) for name in store.names() for change in store.history(name)
+    ]
+    return cards, changes
 
 
-def print_cards(cards: Iterator[dict[str, Any]], console: Console) -> None:
-    """One row a checkpoint."""
+def print_cards(cards: Cards, changes: Changes, console: Console) -> None:
+    """One row a checkpoint; below, each promotion that the quality gate was against."""
     table = Table()
     for heading in ("checkpoint", "aliases", "architecture", "size", "classes", "images seen", "digest"):
         table.add_column(heading, overflow="fold", no_wrap=heading in {"checkpoint", "aliases"})
@@ -56,3 +69,16 @@ def print_cards(cards: Iterator[dict[str, Any]], console: Console) -> None:
             card["digest"].removeprefix("sha256:")[:16],
         )
     console.print(table if table.rows else "No checkpoints.")
+    for name, change in changes:
+        if change.get("overridden"):
+            console.print(_forced(name, change), soft_wrap=True, markup=False)
+
+
+def _forced(name: str, change: dict[str, Any]) -> str:
+    at = str(change["at"])[:16].replace("T", " ")
+    before = f" from {change['previous']}" if change["previous"] else ""
+    gates = "; ".join(change["overridden"])
+    return (
+        f"Forced on {at} UTC: {name}@{change['alias']}{before} to {change['version']}, because"
+        f" {change['reason']}. The gate said: {gates}"
+    )

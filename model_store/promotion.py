@@ -117,6 +117,7 @@ def promote(
     Raises PromotionRefusedError, AliasMovedError if the alias changes while it is being judged, and what
     `ModelStore.promote` raises.
     """
+    store.check_alias(name, alias)
     candidate = store.resolve(f"{name}@{version}")
     if candidate.manifest.version != version:
         raise ModelNotFoundError(f"{name}@{version}", store.versions(name))

@@ -202,6 +202,11 @@ class ModelStore:
         """Alias -> version. Raises ManifestInvalidError for a damaged alias file."""
         return dict(self._read_aliases(name).aliases) if _is_valid(_SLUG, name) else {}
 
+    def check_alias(self, name: str, alias: str) -> None:
+        """Raises ValueError for what cannot be an alias of the model."""
+        if not _is_valid(_SLUG, alias) or alias in self.versions(name):
+            raise ValueError(f"alias {alias!r} must be lower-case letters, digits, _ or -, and no version")
+
     def history(self, name: str) -> tuple[AliasChange, ...]:
         """Every promotion and rollback of a model, oldest first. Raises ManifestInvalidError."""
         return tuple(self._read_aliases(name).history) if _is_valid(_SLUG, name) else ()
@@ -213,7 +218,7 @@ class ModelStore:
         for all but one of several racing publishers.
         """
         folder = _folder(manifest.name, manifest.version)
-        entries = {entry.path: entry for entry in (manifest.weights, *manifest.reports)}
+        entries = {entry.path: entry for entry in manifest.files}
         if entries.keys() != files.keys():
             raise ManifestInvalidError(folder, f"it names {sorted(entries)}, but was given {sorted(files)}")
         for path, entry in entries.items():
@@ -231,7 +236,7 @@ class ModelStore:
 
     def read_file(self, checkpoint: Checkpoint, path: str) -> bytes:
         """A file the manifest names, verified. Raises ModelNotFoundError, WeightsCorruptedError."""
-        entries = {entry.path: entry for entry in (checkpoint.manifest.weights, *checkpoint.manifest.reports)}
+        entries = {entry.path: entry for entry in checkpoint.manifest.files}
         if path not in entries:
             raise ModelNotFoundError(f"{checkpoint.reference}/{path}", tuple(entries))
         return self._read_verified(checkpoint.folder, entries[path])
@@ -273,14 +278,13 @@ class ModelStore:
         """Let an alias name a version from now on. The quality gate stands in `model_store.promotion`.
 
         expected: the version (None: none) that the alias must still name; False: whichever.
-        Raises ModelNotFoundError for an unknown version, ValueError for an alias that is no slug or that is
-        itself a version, AliasMovedError if the alias names another version than expected.
+        Raises ModelNotFoundError for an unknown version, ValueError for what cannot be an alias,
+        AliasMovedError if the alias names another version than expected.
         """
         versions = self.versions(name)
         if version not in versions:
             raise ModelNotFoundError(f"{name}@{version}", _references(name, versions) or self.names())
-        if not _is_valid(_SLUG, alias) or alias in versions:
-            raise ValueError(f"alias {alias!r} must be lower-case letters, digits, _ or -, and no version")
+        self.check_alias(name, alias)
         with self._files.lock(_aliases_path(name)):
             aliases = self._read_aliases(name)
             current = aliases.aliases.get(alias)
