@@ -14,6 +14,7 @@ import typer
 from typer.exceptions import TyperException
 
 from masan.errors import ExtraMissingError, MasanError
+from masan.models_command import app as models_app
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,6 +27,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(models_app, name="models")
 
 DataDir = Annotated[
     Path,
@@ -95,7 +98,13 @@ def up(
 
     console = _console()
     config = StackConfig(
-        data_dir=data_dir, host=host, port=port, prefer_default_port=True, workers=workers, model=model
+        data_dir=data_dir,
+        host=host,
+        port=port,
+        prefer_default_port=True,
+        workers=workers,
+        model=model,
+        reports=True,
     )
     with EmbeddedStack(config, _status(console)) as stack:
         console.print(f"Ready at {stack.url}", style="bold")
@@ -165,39 +174,38 @@ def demo(
 
 
 @app.command()
-def models(url: Url = None, api_key: ApiKey = None, data_dir: DataDir = _DEFAULT_DATA_DIR) -> None:
-    """List the checkpoints of a server, or of the data folder when no stack runs."""
-    from masan.listing import cards_of_server, cards_of_store, print_cards
-    from masan.local import find_running
-
-    console = _console()
-    running = None if url else find_running(data_dir)
-    if url or running:
-        with _client(url or (running.url if running else ""), api_key) as client:
-            print_cards(cards_of_server(client), console)
-    else:
-        print_cards(cards_of_store(data_dir), console)
-
-
-@app.command()
 def serve() -> None:
     """Run the HTTP service alone, set by MASAN_... variables."""
     _become("service", extra="service", needs="uvicorn")
 
 
 @app.command()
-def work() -> None:
+def work(
+    queue: Annotated[
+        str, typer.Option("--queue", metavar="QUEUE", help="What to take: chunks (of images) or reports.")
+    ] = "chunks",
+) -> None:
     """Run one worker alone, set by MASAN_... variables."""
-    _become("worker", extra="worker", needs="torch")
+    modules = {"chunks": ("worker", "worker", "torch"), "reports": ("masan.report_worker", "training", "cv2")}
+    if queue not in modules:
+        raise typer.BadParameter(
+            f"--queue {queue!r} must be one of {', '.join(modules)}; a process takes from one queue alone"
+        )
+    module, extra, needs = modules[queue]
+    if queue == "reports":
+        _require("rq", "masan work --queue reports", extra="worker")
+    _become(module, extra=extra, needs=needs)
 
 
 def _register_training_commands() -> None:
-    """`masan train|publish|evaluate|data` hand all their arguments to `training.cli`."""
+    """`masan train|publish|evaluate|report|data` hand all their arguments to `training.cli`."""
     raw = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
     for name, text in (
         ("train", "Train a checkpoint on a folder-per-class dataset."),
         ("publish", "Publish a trained generator into a model store."),
         ("evaluate", "Judge a checkpoint against real images, class by class."),
+        ("report", "Show a checkpoint's quality report as a page to look at."),
+        ("reproduce", "Remake a table of the paper, or its figure of samples, within a budget."),
         ("data", "Check and prepare a dataset."),
     ):
         app.command(name, help=text, context_settings=raw, add_help_option=False)(_training_command(name))
@@ -222,6 +230,16 @@ def _load_training_app(name: str) -> typer.Typer:
 
         training = typer.Typer(add_completion=False)
         training.command(name)(evaluate)
+    elif name == "report":
+        from training.evaluation.report_command import report
+
+        training = typer.Typer(add_completion=False)
+        training.command(name)(report)
+    elif name == "reproduce":
+        from training.reproduce.command import reproduce
+
+        training = typer.Typer(add_completion=False)
+        training.command(name)(reproduce)
     else:
         from training.cli import app as training
     # A callback makes a group of it, whose first argument is the command's name, also while it has one only.

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,12 +27,17 @@ _STOP_VALKEY_S = 4.0
 """Together with one second each for the killed, under the 15 s that a stop may take."""
 _PORT_ATTEMPTS = 3
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MASAN_THREADS", "MASAN_ENCODE_THREADS")
+_TRAINING_MODULE = "cv2"
+"""Of the extra `training` alone."""
 _FOLDERS = ("valkey", "store", "results", "run", "logs")
 
 
 @dataclass(frozen=True, kw_only=True)
 class StackConfig:
-    """What an embedded stack is asked for. `port` None: 8000 if `prefer_default_port` and free, else any."""
+    """What an embedded stack is asked for. `port` None: 8000 if `prefer_default_port` and free, else any.
+
+    reports: whether a process makes quality reports too, where training is installed.
+    """
 
     data_dir: Path
     host: str = "127.0.0.1"
@@ -39,6 +45,7 @@ class StackConfig:
     prefer_default_port: bool = False
     workers: int = 1
     model: str = DEFAULT_MODEL
+    reports: bool = False
 
     def __post_init__(self) -> None:
         cores = os.cpu_count() or 1
@@ -144,9 +151,19 @@ class EmbeddedStack:
         self._supervisor.add(service)
         for number in range(1, self.config.workers + 1):
             self._supervisor.add(self._child(f"worker-{number}", env | self._worker_environment(), "worker"))
+        if self.config.reports:
+            self._start_reports(env)
         self._say("Waiting for a warm worker")
         self._wait_until_ready(service)
         self._supervisor.watch()
+
+    def _start_reports(self, env: dict[str, str]) -> None:
+        """The process that makes quality reports; without it, images are still made."""
+        if find_spec(_TRAINING_MODULE) is None:
+            self._say("No quality reports: that needs masan[training]")
+            return
+        child = self._child("reports", env | self._worker_environment(), "masan.report_worker")
+        self._supervisor.add(child, is_essential=False)
 
     def _make_folders(self) -> None:
         try:

@@ -21,12 +21,16 @@ _HEALTHY_AFTER_S = 30.0
 class _Watched:
     child: ChildProcess
     started_at: float
+    is_essential: bool = True
     failures: int = 0
     restart_at: float | None = None
+    is_given_up: bool = False
 
 
 class Supervisor:
     """Restarts what ends by itself, with growing pauses; gives up on what cannot stay up.
+
+    With an essential child it gives up on all of them, else on that child alone.
 
     `on_change` is called after every start, so that the pids can be written down; `say` gets a line about
     whatever a person at the terminal should know.
@@ -45,16 +49,17 @@ class Supervisor:
     def children(self) -> tuple[ChildProcess, ...]:
         return tuple(watched.child for watched in self._watched)
 
-    def add(self, child: ChildProcess) -> None:
+    def add(self, child: ChildProcess, *, is_essential: bool = True) -> None:
         """Start a child, unless it runs already, and look after it from `watch` on."""
         if not child.is_running():
             child.start()
-        self._watched.append(_Watched(child, started_at=time.monotonic()))
+        self._watched.append(_Watched(child, started_at=time.monotonic(), is_essential=is_essential))
         self._on_change()
 
     def ended(self) -> ChildProcess | None:
-        """The first child that does not run now."""
-        return next((child for child in self.children if not child.is_running()), None)
+        """The first essential child that does not run now."""
+        essential = (watched.child for watched in self._watched if watched.is_essential)
+        return next((child for child in essential if not child.is_running()), None)
 
     def watch(self) -> None:
         """Begin to restart children that end."""
@@ -83,7 +88,7 @@ class Supervisor:
 
     def _look_after(self, watched: _Watched, now: float) -> None:
         child = watched.child
-        if child.is_running():
+        if watched.is_given_up or child.is_running():
             return
         if watched.restart_at is None:
             self._note_end(watched, now)
@@ -97,11 +102,18 @@ class Supervisor:
         healthy = now - watched.started_at > _HEALTHY_AFTER_S
         watched.failures = 1 if healthy else watched.failures + 1
         if watched.failures >= _MAX_FAILURES:
-            self.failure = describe_end(child)
+            self._give_up(watched)
             return
         pause_s = min(_FIRST_BACKOFF_S * 2 ** (watched.failures - 1), _MAX_BACKOFF_S)
         watched.restart_at = now + pause_s
         self._say(f"{describe_end(child)}; starting it again in {pause_s:.1f} s")
+
+    def _give_up(self, watched: _Watched) -> None:
+        if watched.is_essential:
+            self.failure = describe_end(watched.child)
+            return
+        watched.is_given_up = True
+        self._say(f"{describe_end(watched.child)}; going on without it")
 
 
 def describe_end(child: ChildProcess) -> str:

@@ -16,10 +16,11 @@ from service.catalogue import ModelCatalogue
 from service.errors import SettingsError
 from service.fleet_metrics import FleetCollector
 from service.job_archive import JobArchives
-from service.job_queue import JobQueue
+from service.job_queue import JobQueue, ReportQueue
 from service.jobs import JobService
 from service.metrics import HttpMetrics
 from service.reaper import Reaper
+from service.reports import ReportService
 from service.result_store import ResultStore
 from service.settings import ServiceSettings
 from worker.contract.redis_clients import open_redis
@@ -40,6 +41,7 @@ class Services:
     jobs: JobService
     results: ResultStore
     archives: JobArchives
+    reports: ReportService
     reaper: Reaper
     metrics: HttpMetrics
     registry: CollectorRegistry
@@ -54,7 +56,9 @@ class Services:
     def build(cls, settings: ServiceSettings, clock: Callable[[], float]) -> Self:
         """Opens nothing yet: Redis connects at first use. Raises SettingsError."""
         redis = open_redis(settings.redis_url, decode_responses=True, retries=_REDIS_RETRIES)
-        queue = JobQueue(open_redis(settings.redis_url, decode_responses=False, retries=_REDIS_RETRIES))
+        rq_redis = open_redis(settings.redis_url, decode_responses=False, retries=_REDIS_RETRIES)
+        queue = JobQueue(rq_redis)
+        reports = ReportService(redis, ReportQueue(rq_redis))
         jobs = JobService(
             redis, queue, result_ttl_s=settings.result_ttl_s, max_queue_images=settings.max_queue_images
         )
@@ -71,7 +75,8 @@ class Services:
             jobs=jobs,
             results=results,
             archives=JobArchives(results, jobs.ledger),
-            reaper=Reaper(redis, queue, jobs, results),
+            reports=reports,
+            reaper=Reaper(redis, queue, jobs, results, reports),
             metrics=HttpMetrics(registry),
             registry=registry,
             stopping=threading.Event(),

@@ -14,6 +14,7 @@ ServiceError
     ├── JobNotFinishedError         409 job_not_finished
     ├── JobUnsuccessfulError        409 job_unsuccessful
     ├── JobFinishedError            409 job_finished
+    ├── ReferenceMissingError       409 reference_missing
     ├── ResultExpiredError          410 gone
     ├── RangeNotSatisfiableError    416 range_not_satisfiable
     ├── ModelUnusableError          500 model_unusable
@@ -119,6 +120,10 @@ class JobUnsuccessfulError(RequestError):
 
 class JobFinishedError(RequestError):
     code, status, title = "job_finished", 409, "The job is finished already"
+
+
+class ReferenceMissingError(RequestError):
+    code, status, title = "reference_missing", 409, "There is nothing to judge the checkpoint against"
 
 
 class ResultExpiredError(RequestError):

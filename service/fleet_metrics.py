@@ -1,6 +1,7 @@
 """Prometheus families that are the same on every replica, read from Redis and the model store at each scrape.
 
-Every label value comes from a closed set: states, priorities, class slugs and checkpoint versions.
+Every label value comes from a closed set: states, priorities, class slugs and checkpoint versions. A
+`model_version` is `name@version` in every family, so that they can be joined.
 """
 
 import shutil
@@ -13,10 +14,11 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from model_store.errors import ModelStoreError
-from model_store.report import ExtractorReport
+from model_store.report import QualityReport
 from model_store.store import Checkpoint
 from service.catalogue import ModelCatalogue
 from service.jobs import JobRecord, JobService
+from service.quality_metrics import quality_families
 from service.result_store import ResultStore
 from service.workers import known_workers
 from worker.contract import keys
@@ -116,50 +118,18 @@ class FleetCollector(Collector):
             "Checkpoints that have an alias",
             labels=["model", "model_version", "digest", "alias"],
         )
-        labels = ["class", "model_version", "extractor"]
-        distance = GaugeMetricFamily(
-            "masan_class_frechet_distance", "Frechet distance to the real class", labels=labels
-        )
-        floor = GaugeMetricFamily(
-            "masan_class_frechet_distance_floor", "Frechet distance of two real halves", labels=labels
-        )
-        kid = GaugeMetricFamily("masan_class_kid", "Kernel distance to the real class", labels=labels)
-        recall = GaugeMetricFamily("masan_class_recall_ratio", "Share of real images covered", labels=labels)
-        written = GaugeMetricFamily(
-            "masan_quality_report_timestamp_seconds", "When the report was made", labels=["model_version"]
-        )
-        reported: set[str] = set()
+        reports: dict[str, QualityReport] = {}
         for checkpoint, alias in self._served():
             manifest = checkpoint.manifest
-            info.add_metric([manifest.name, manifest.version, manifest.digest, alias], 1.0)
+            info.add_metric([manifest.name, manifest.reference, manifest.digest, alias], 1.0)
             try:
                 report = self._models.report(checkpoint)
             except (ModelStoreError, OSError):
-                report = None
-            if report is None or manifest.reference in reported:
                 continue
-            reported.add(manifest.reference)
-            written.add_metric([manifest.reference], report.created_at.timestamp())
-            for extractor in report.extractors:
-                _add_figures(extractor, manifest.reference, distance, floor, kid, recall)
-        yield from (info, distance, floor, kid, recall, written)
-
-
-def _add_figures(
-    report: ExtractorReport,
-    reference: str,
-    distance: GaugeMetricFamily,
-    floor: GaugeMetricFamily,
-    kid: GaugeMetricFamily,
-    recall: GaugeMetricFamily,
-) -> None:
-    for slug, figures in report.classes.items():
-        labels = [slug, reference, report.extractor]
-        distance.add_metric(labels, figures.frechet_distance)
-        floor.add_metric(labels, figures.floor)
-        kid.add_metric(labels, figures.kid)
-        if figures.recall is not None:
-            recall.add_metric(labels, figures.recall)
+            if report is not None:
+                reports[manifest.reference] = report
+        yield info
+        yield from quality_families(reports.items())
 
 
 def _job_families(active: list[JobRecord], now: float) -> Iterator[Metric]:

@@ -5,6 +5,7 @@ import secrets
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 JOB_ID_PATTERN = re.compile(r"^job_[0-9A-HJKMNP-TV-Z]{26}$")
+REPORT_ID_PATTERN = re.compile(r"^report_[0-9A-HJKMNP-TV-Z]{26}$")
 
 
 def ulid(now: float) -> str:
@@ -16,3 +17,8 @@ def ulid(now: float) -> str:
 def new_job_id(now: float) -> str:
     """now: epoch seconds."""
     return f"job_{ulid(now)}"
+
+
+def new_report_id(now: float) -> str:
+    """now: epoch seconds."""
+    return f"report_{ulid(now)}"

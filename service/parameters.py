@@ -10,6 +10,7 @@ from model_store.image_id import MAX_SEED, TRUNCATION_STEPS
 from service.errors import FieldError, InvalidParameterError
 from service.problems import allowed_values, shown
 from service.settings import MODEL_REFERENCE_PATTERN
+from worker.contract.messages import MAX_REPORT_IMAGES, MIN_REPORT_IMAGES
 
 MAX_N = 50_000
 """Images of one job."""
@@ -38,6 +39,9 @@ ClassParameter = Annotated[
 ]
 # Bounds stand before the validator: the JSON schema shows those of the innermost type only.
 _Count = Annotated[int, Field(ge=1, json_schema_extra={"maximum": MAX_N}), BeforeValidator(_plain_digits)]
+_ReportCount = Annotated[
+    int, Field(ge=MIN_REPORT_IMAGES, le=MAX_REPORT_IMAGES), BeforeValidator(_plain_digits)
+]
 _Seed = Annotated[int, Field(ge=0, le=MAX_SEED), BeforeValidator(_plain_digits)]
 _Truncation = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False), AfterValidator(_on_the_grid)]
 
@@ -55,6 +59,8 @@ ModelParameter = Annotated[
         examples=["b-all@production"],
     ),
 ]
+ReportCountParameter = Annotated[_ReportCount, Query(description="Generated images of each class")]
+ReportIdParameter = Annotated[str, Path(description="As given by POST /reports")]
 JobIdParameter = Annotated[str, Path(description="As given by POST /generate")]
 
 

@@ -1,4 +1,5 @@
-"""Finds what RQ or a dead process lost and sets it right: lost chunks, jobs that cannot end, expired results.
+"""Finds what RQ or a dead process lost and sets it right: lost chunks and reports, jobs that cannot end,
+expired results.
 
 Safe to run in every service process: one at a time holds the lock, and each step is idempotent.
 """
@@ -11,6 +12,7 @@ from redis.exceptions import LockError
 
 from service.job_queue import InFlight, JobQueue
 from service.jobs import ACTIVE_JOBS, JobRecord, JobService
+from service.reports import ReportService
 from service.result_store import ResultStore
 from service.workers import known_workers
 from worker.contract import keys
@@ -40,11 +42,14 @@ def losses_key(job_id: str) -> str:
 class Reaper:
     """Call `run_once` every few seconds. Times are epoch seconds, given by the caller."""
 
-    def __init__(self, redis: "Redis", queue: JobQueue, jobs: JobService, results: ResultStore) -> None:
+    def __init__(
+        self, redis: "Redis", queue: JobQueue, jobs: JobService, results: ResultStore, reports: ReportService
+    ) -> None:
         self._redis = redis
         self._queue = queue
         self._jobs = jobs
         self._results = results
+        self._reports = reports
         self._missing_since: dict[str, float] = {}
 
     def run_once(self, now: float) -> bool:
@@ -55,6 +60,7 @@ class Reaper:
         try:
             self._queue.collect_abandoned()
             self._tend_active_jobs(now)
+            self._reports.tend(now)
             self._expire_results(now)
             self._forget_dead_workers(now)
         finally:
@@ -151,6 +157,7 @@ class Reaper:
             logger.info("result expired", extra={"job_id": job.job_id})
 
     def _forget_dead_workers(self, now: float) -> None:
-        for worker in known_workers(self._redis):
-            if now - worker.heartbeat > _FORGET_WORKER_S:
-                self._redis.hdel(keys.WORKERS, worker.name)
+        for registry in (keys.WORKERS, keys.REPORT_WORKERS):
+            for worker in known_workers(self._redis, registry):
+                if now - worker.heartbeat > _FORGET_WORKER_S:
+                    self._redis.hdel(registry, worker.name)

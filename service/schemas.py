@@ -6,8 +6,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from model_store.report import ClassChecks, ClassFigures, MeanFigures, Utility
+from model_store.store import AliasChange
 from service.jobs import JobRecord
-from worker.contract.messages import JobStatus
+from worker.contract.messages import JobStatus, ReportStatus
+from worker.contract.report_ledger import ReportRecord
 
 EXAMPLE_JOB_ID = "job_01KAQ3V5T8X2M4N6P8R0S2T4V6"
 _EXAMPLE_DIGEST = "sha256:9f2c4a1be07d5c3386e1f4b2a90d7c6558e3f1a2b4c6d8e0f1a3b5c7d9e1f3a5"
@@ -72,7 +74,7 @@ class ProgressBody(_Body):
 
 
 class JobErrorBody(_Body):
-    """Why a job failed; the codes are listed in docs/errors.md."""
+    """Why a job or a report failed; the codes are listed in docs/errors.md."""
 
     code: str
     message: str
@@ -164,11 +166,12 @@ class ClassesBody(_Body):
 
 
 class ModelEntryBody(_Body):
-    """One model of the store; `aliases` maps names like `production` to versions."""
+    """One model of the store; `aliases` maps names like `production` to versions, `history` is theirs."""
 
     name: str
     versions: list[str]
     aliases: dict[str, str]
+    history: list[AliasChange]
 
 
 class ModelsBody(_Body):
@@ -219,6 +222,58 @@ class FidReportBody(ExtractorReportBody):
     utility: Utility | None
     deduplicated: bool | None
     notes: str
+
+
+class ReportProgressBody(_Body):
+    """What the report's worker is at, and how far; `stage` is empty before it begins."""
+
+    stage: str
+    done: int
+    total: int
+
+
+class ReportLinksBody(_Body):
+    """fid: the figures, once they are there."""
+
+    self: str
+    fid: str | None
+
+
+class ReportJobBody(_Body):
+    """A report that was asked for. n: generated images of each class. attempt: how often it was begun."""
+
+    id: str
+    status: ReportStatus
+    model: ModelBody
+    n: int
+    progress: ReportProgressBody
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    attempt: int
+    error: JobErrorBody | None
+    links: ReportLinksBody
+
+    @classmethod
+    def of(cls, record: ReportRecord) -> "ReportJobBody":
+        model = record.request.model
+        done = record.status is ReportStatus.SUCCEEDED
+        return cls(
+            id=record.report_id,
+            status=record.status,
+            model=ModelBody(name=model.name, version=model.version, digest=f"sha256:{model.digest}"),
+            n=record.request.n,
+            progress=ReportProgressBody(stage=record.stage, done=record.done, total=record.total),
+            created_at=_time(record.created_at),
+            started_at=_time(record.started_at) if record.started_at else None,
+            finished_at=_time(record.finished_at) if record.finished_at else None,
+            attempt=record.attempt,
+            error=JobErrorBody.model_validate(record.error) if record.error else None,
+            links=ReportLinksBody(
+                self=f"/reports/{record.report_id}",
+                fid=f"/reports/fid?model={model.reference}" if done else None,
+            ),
+        )
 
 
 class WorkerBody(_Body):

@@ -18,7 +18,10 @@ _FIRST_CHUNK_IMAGES = 16
 
 
 class WorkerStatus(BaseModel):
-    """What a worker says of itself. heartbeat: epoch seconds. error: why its checkpoint is not loaded."""
+    """What a worker says of itself. heartbeat: epoch seconds. error: why its checkpoint is not loaded.
+
+    has_data: whether one that makes reports has real images of its own.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
 
@@ -32,6 +35,7 @@ class WorkerStatus(BaseModel):
     heartbeat: float
     pid: int | None = None
     error: str | None = None
+    has_data: bool = False
 
     @property
     def is_warm(self) -> bool:
@@ -39,9 +43,9 @@ class WorkerStatus(BaseModel):
         return self.state in _SERVING_STATES and self.digest is not None
 
 
-def known_workers(redis: "Redis") -> list[WorkerStatus]:
+def known_workers(redis: "Redis", registry: str = keys.WORKERS) -> list[WorkerStatus]:
     """Every registered worker by name, the dead ones included."""
-    rows = cast("dict[str, str]", redis.hgetall(keys.WORKERS))
+    rows = cast("dict[str, str]", redis.hgetall(registry))
     workers = []
     for name, row in sorted(rows.items()):
         try:
@@ -51,11 +55,11 @@ def known_workers(redis: "Redis") -> list[WorkerStatus]:
     return workers
 
 
-def live_workers(redis: "Redis", now: float) -> list[WorkerStatus]:
+def live_workers(redis: "Redis", now: float, registry: str = keys.WORKERS) -> list[WorkerStatus]:
     """Workers whose heartbeat is fresh and that do not leave."""
     return [
         worker
-        for worker in known_workers(redis)
+        for worker in known_workers(redis, registry)
         if now - worker.heartbeat < keys.WORKER_TIMEOUT_S and worker.state != "stopping"
     ]
 

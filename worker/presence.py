@@ -5,7 +5,8 @@ import logging
 import os
 import threading
 import time
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -26,12 +27,23 @@ class Presence:
     """What the fleet sees of this worker. `redis` must decode responses to str.
 
     The entry is JSON: {state, device, model, version, digest, images_per_second, heartbeat, pid, error};
-    heartbeat in epoch seconds, `error` says why the default model is not warm.
+    heartbeat in epoch seconds, `error` says why the default model is not warm. registry: the hash it stands
+    in; facts: what else the entry tells.
     """
 
-    def __init__(self, redis: "Redis", name: str, device: str) -> None:
+    def __init__(
+        self,
+        redis: "Redis",
+        name: str,
+        device: str,
+        *,
+        registry: str = keys.WORKERS,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
         self._redis = redis
         self._name = name
+        self._registry = registry
+        self._facts = dict(facts or {})
         self._device = device
         self._state: State = "starting"
         self._checkpoint: Checkpoint | None = None
@@ -67,7 +79,7 @@ class Presence:
         if self._thread.is_alive():
             self._thread.join(HEARTBEAT_S)
         try:
-            self._redis.hdel(keys.WORKERS, self._name)
+            self._redis.hdel(self._registry, self._name)
         except RedisError:
             logger.warning("could not leave the registry", extra={"worker": self._name})
 
@@ -83,7 +95,7 @@ class Presence:
 
     def _publish(self) -> None:
         manifest = self._checkpoint.manifest if self._checkpoint else None
-        entry = {
+        entry = self._facts | {
             "state": self._state,
             "device": self._device,
             "model": manifest.name if manifest else None,
@@ -94,4 +106,4 @@ class Presence:
             "pid": os.getpid(),
             "error": self._error,
         }
-        self._redis.hset(keys.WORKERS, self._name, json.dumps(entry))
+        self._redis.hset(self._registry, self._name, json.dumps(entry))

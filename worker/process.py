@@ -138,7 +138,7 @@ class WorkerProcess:
         self.metrics.model_info.clear()
         for checkpoint in checkpoints:
             manifest = checkpoint.manifest
-            self.metrics.model_info.labels(manifest.name, manifest.version, manifest.digest[:16]).set(1)
+            self.metrics.model_info.labels(manifest.name, manifest.reference, manifest.digest[:16]).set(1)
         self.presence.set_model(checkpoints[-1])
 
     def _rq_name(self) -> str:

@@ -3,7 +3,7 @@
 import os
 import secrets
 import socket
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, RedisDsn, StringConstraints, TypeAdapter, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -24,32 +24,22 @@ class WorkerSettingsError(Exception):
     """A variable that keeps the worker from starting; the message names it."""
 
 
-class WorkerSettings(BaseSettings):
-    """One field per `MASAN_<FIELD>` variable; a wrong value keeps the process from starting.
+class QueueProcessSettings(BaseSettings):
+    """What every process that takes work from a queue reads; one field per `MASAN_<FIELD>` variable.
 
     worker_name: as it shows in the registry of workers; a random part is added where it is left out.
-    device: `auto` takes the first GPU if there is one. threads: forward passes that run at once on a CPU;
-    a GPU runs one. host, metrics_port: where /metrics is served; 0 takes a free port. cached_generators:
-    checkpoints kept on the device. micro_batch_timeout_s: a forward pass that takes longer is stuck, and the
-    process ends itself.
+    device: `auto` takes the first GPU if there is one. threads: what runs at once on a CPU; a GPU runs one.
     """
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore")
 
     redis_url: str = "redis://127.0.0.1:6379/0"
     model_store_url: Annotated[str, StringConstraints(min_length=1)]
-    result_store_url: Annotated[str, StringConstraints(min_length=1)]
-    default_model: Annotated[str, StringConstraints(min_length=1)] = "b-all@production"
     worker_name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")] = Field(
         default_factory=_unique_name
     )
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     threads: Annotated[int, Field(ge=1, le=256)] = Field(default_factory=_cores)
-    encode_threads: Annotated[int, Field(ge=1, le=256)] = Field(default_factory=_cores)
-    cached_generators: Annotated[int, Field(ge=1, le=64)] = 2
-    micro_batch_timeout_s: Annotated[float, Field(gt=0)] = 120.0
-    host: str = "127.0.0.1"
-    metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @field_validator("redis_url")
@@ -60,10 +50,35 @@ class WorkerSettings(BaseSettings):
         return value
 
 
+class WorkerSettings(QueueProcessSettings):
+    """Settings of a worker of chunks; a wrong value keeps the process from starting.
+
+    threads: forward passes that run at once on a CPU. host, metrics_port: where /metrics is served; 0 takes a
+    free port. cached_generators: checkpoints kept on the device. micro_batch_timeout_s: a forward pass that
+    takes longer is stuck, and the process ends itself.
+    """
+
+    result_store_url: Annotated[str, StringConstraints(min_length=1)]
+    default_model: Annotated[str, StringConstraints(min_length=1)] = "b-all@production"
+    encode_threads: Annotated[int, Field(ge=1, le=256)] = Field(default_factory=_cores)
+    cached_generators: Annotated[int, Field(ge=1, le=64)] = 2
+    micro_batch_timeout_s: Annotated[float, Field(gt=0)] = 120.0
+    host: str = "127.0.0.1"
+    metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0
+
+
+_Settings = TypeVar("_Settings", bound=QueueProcessSettings)
+
+
 def load_settings() -> WorkerSettings:
     """Settings from the environment. Raises WorkerSettingsError, which names the variable."""
+    return load_settings_of(WorkerSettings)
+
+
+def load_settings_of(kind: type[_Settings]) -> _Settings:
+    """The same for another process of the queues. Raises WorkerSettingsError."""
     try:
-        return WorkerSettings()
+        return kind()
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = str(first["loc"][0])

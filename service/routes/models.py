@@ -41,7 +41,12 @@ def list_models(services: ServicesDep) -> ModelsBody:
     return ModelsBody(
         default=models.default_reference,
         models=[
-            ModelEntryBody(name=name, versions=list(models.versions(name)), aliases=models.aliases(name))
+            ModelEntryBody(
+                name=name,
+                versions=list(models.versions(name)),
+                aliases=models.aliases(name),
+                history=list(models.history(name)),
+            )
             for name in models.names()
         ],
     )

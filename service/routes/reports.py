@@ -1,18 +1,20 @@
-"""How good a checkpoint's images are, per class."""
+"""How good a checkpoint's images are, per class: its report, and asking for a new one."""
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response, status
 
 from model_store.report import ExtractorReport
 from service.auth import Scope, require
 from service.context import ServicesDep
 from service.errors import FieldError, NotFoundError, UnknownClassError
 from service.openapi import problems
-from service.parameters import ModelParameter
-from service.schemas import ClassReportBody, ExtractorReportBody, FidReportBody
+from service.parameters import ModelParameter, ReportCountParameter, ReportIdParameter
+from service.schemas import ClassReportBody, ExtractorReportBody, FidReportBody, ReportJobBody
 
 router = APIRouter(prefix="/reports", tags=["models"], dependencies=[require(Scope.MODELS_READ)])
+
+REPORT_RETRY_AFTER_S = 5
 
 
 @router.get("/fid", responses=problems(404), summary="Per-class distances to the real images")
@@ -29,7 +31,7 @@ def get_fid(
     report = services.models.report(checkpoint)
     reference = checkpoint.manifest.reference
     if report is None:
-        raise NotFoundError(f"{reference} was published without a quality report.")
+        raise NotFoundError(f"{reference} has no quality report; ask for one with POST /reports.")
     known = list(report.primary.classes)
     if class_slug is not None and class_slug not in known:
         reason = f"unknown class {class_slug[:100]!r}"
@@ -50,6 +52,51 @@ def get_fid(
         checks={slug: checks for slug, checks in report.checks.items() if slug in wanted},
         **dict(_extractor_body(report.primary, wanted)),
     )
+
+
+@router.post(
+    "",
+    status_code=status.HTTP_202_ACCEPTED,
+    responses={
+        202: {
+            "description": "Accepted, or under way already; follow `Location`",
+            "headers": {
+                "Location": {"description": "The report's record", "schema": {"type": "string"}},
+                "Retry-After": {
+                    "description": "Look again after so many seconds",
+                    "schema": {"type": "integer"},
+                },
+            },
+        },
+        **problems(404, 409),
+    },
+    dependencies=[require(Scope.MODELS_PROMOTE)],
+    summary="Ask for a new report of a checkpoint",
+)
+def create_report(
+    services: ServicesDep, response: Response, model: ModelParameter = None, n: ReportCountParameter = 500
+) -> ReportJobBody:
+    """Judge a checkpoint on `n` generated images of each class; the report becomes its newest.
+
+    While one of the same checkpoint and `n` is under way, the answer is that one.
+    """
+    checkpoint = services.models.resolve(model)
+    record = services.reports.submit(checkpoint, n, services.clock())
+    body = ReportJobBody.of(record)
+    response.headers["Location"] = body.links.self
+    response.headers["Retry-After"] = str(REPORT_RETRY_AFTER_S)
+    response.headers["Cache-Control"] = "no-store"
+    return body
+
+
+@router.get("/{report_id}", responses=problems(404), summary="How far a report is")
+def get_report_job(services: ServicesDep, response: Response, report_id: ReportIdParameter) -> ReportJobBody:
+    """Its state, what its worker is at and, once it failed, why."""
+    record = services.reports.get(report_id)
+    if not record.status.is_final:
+        response.headers["Retry-After"] = str(REPORT_RETRY_AFTER_S)
+    response.headers["Cache-Control"] = "no-store"
+    return ReportJobBody.of(record)
 
 
 def _extractor_body(report: ExtractorReport, wanted: set[str]) -> ExtractorReportBody:

@@ -190,7 +190,7 @@ def test_metrics_are_served(
         text = answer.read().decode()
 
     digest = tiny_checkpoint.digest[:16]
-    assert f'masan_worker_model_info{{digest="{digest}",model="tiny",model_version="1"}} 1.0' in text
+    assert f'masan_worker_model_info{{digest="{digest}",model="tiny",model_version="tiny@1"}} 1.0' in text
     assert "masan_model_load_duration_seconds_count 1.0" in text
 
 

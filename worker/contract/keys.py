@@ -15,6 +15,16 @@ was tried again: `chunk_retries:{reason}`."""
 WORKERS = "masan:workers"
 """Hash of worker name -> JSON {state, device, model, version, digest, images_per_second, heartbeat, pid}."""
 
+REPORT_QUEUE = "reports"
+REPORT_PATH = "masan.report_maker.make_report"
+"""Dotted name of what makes a report, in a process that may import training."""
+
+ACTIVE_REPORTS = "masan:reports:active"
+"""Sorted set of ids of reports that are queued or running, by creation time, epoch seconds."""
+
+REPORT_WORKERS = "masan:report-workers"
+"""As WORKERS, of processes that make reports; `has_data` tells whether one has a dataset of its own."""
+
 EVENTS_MAX_LENGTH = 2_000
 WORKER_TIMEOUT_S = 15.0
 """A worker whose heartbeat is older is not counted as live."""
@@ -34,6 +44,22 @@ def done_key(job_id: str) -> str:
 def events_key(job_id: str) -> str:
     """Stream of {event, data}; its ids are the SSE ids."""
     return f"masan:job:{job_id}:events"
+
+
+def report_key(report_id: str) -> str:
+    """Hash: status, request, created_at, started_at, finished_at, attempt, losses, stage, done, total,
+    error."""
+    return f"masan:report:{report_id}"
+
+
+def unfinished_report_key(model_reference: str, n: int) -> str:
+    """Id of the report of that checkpoint and size that is queued or running."""
+    return f"masan:reports:of:{model_reference}:{n}"
+
+
+def report_rq_id(report_id: str, losses: int) -> str:
+    """RQ job id of a report; another one each time that it is enqueued again because it was lost."""
+    return f"{report_id}-{losses}"
 
 
 def chunk_job_id(job_id: str, chunk_index: int, attempt: int = 1) -> str:

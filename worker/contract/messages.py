@@ -10,6 +10,10 @@ from model_store.image_id import MAX_SEED
 from model_store.manifest import Sha256, Slug, Version
 
 MAX_CHUNK_IMAGES = 256
+MIN_REPORT_IMAGES = 12
+"""Of a class: two halves with five neighbours each."""
+MAX_REPORT_IMAGES = 2_000
+"""Of a class. All images of a report are held in memory at once, 0.2 MB each at 256 px."""
 
 
 class _Message(BaseModel):
@@ -33,7 +37,7 @@ class JobStatus(StrEnum):
 
 
 class FailureCode(StrEnum):
-    """Why a chunk failed; the only thing of an exception that leaves the worker, with its message."""
+    """Why a chunk or a report failed; all of an exception that leaves the worker, with its message."""
 
     REQUEST_INVALID = "request_invalid"
     MODEL_NOT_FOUND = "model_not_found"
@@ -47,7 +51,22 @@ class FailureCode(StrEnum):
     STORE_UNAVAILABLE = "store_unavailable"
     TIMEOUT = "timeout"
     WORKER_LOST = "worker_lost"
+    REFERENCE_MISSING = "reference_missing"
+    DATASET_INVALID = "dataset_invalid"
     INTERNAL = "internal"
+
+
+class ReportStatus(StrEnum):
+    """`queued -> running -> succeeded | failed`; back to `queued` if its worker was told to stop."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+    @property
+    def is_final(self) -> bool:
+        return self in {ReportStatus.SUCCEEDED, ReportStatus.FAILED}
 
 
 class ModelRef(_Message):
@@ -68,6 +87,14 @@ class ClassCount(_Message):
     class_slug: Slug
     class_index: Annotated[int, Field(ge=0)]
     count: Annotated[int, Field(ge=1)]
+
+
+class ReportRequest(_Message):
+    """A report of a checkpoint on `n` generated images of each class."""
+
+    report_id: str
+    model: ModelRef
+    n: Annotated[int, Field(ge=MIN_REPORT_IMAGES, le=MAX_REPORT_IMAGES)]
 
 
 class ChunkRequest(_Message):

@@ -5,7 +5,9 @@ import hashlib
 import pytest
 
 from model_store.manifest import FileEntry
+from model_store.promotion import promote
 from model_store.store import ModelStore
+from service import catalogue
 from service.settings import ServiceSettings
 from tests.checkpoints import CLASSES, publish_tiny
 from tests.integration.service.harness import Clock, Service, quality_report, running
@@ -26,7 +28,10 @@ def test_models_are_listed_with_aliases(service: Service) -> None:
     body = service.client.get("/models").json()
 
     assert body["default"] == "tiny@production"
-    assert body["models"] == [{"name": "tiny", "versions": ["1"], "aliases": {"production": "1"}}]
+    (model,) = body["models"]
+    (change,) = model.pop("history")
+    assert model == {"name": "tiny", "versions": ["1"], "aliases": {"production": "1"}}
+    assert (change["action"], change["version"], change["overridden"]) == ("promote", "1", [])
 
 
 def test_model_card_is_the_whole_manifest(service: Service) -> None:
@@ -54,6 +59,21 @@ def test_distance_of_another_extractor_is_not_called_fid(service: Service) -> No
     assert "Inception" in figures["fid_reason"]
     assert (figures["frechet_distance"], figures["floor"]) == (60.5, 8.0)
     assert (body["n_real"], body["n_fake"]) == (200, 200)
+
+
+def test_what_was_forced_stands_in_an_alias_s_history(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogue, "_KEEP_S", 0.0)
+    store = ModelStore(service.settings.model_store_url)
+    publish_tiny(store, "forced")
+    promote(store, "forced", "1", force_reason="a demonstration")
+
+    models = {model["name"]: model for model in service.client.get("/models").json()["models"]}
+
+    (change,) = models["forced"]["history"]
+    assert (change["alias"], change["version"], change["reason"]) == ("production", "1", "a demonstration")
+    assert "has no quality report" in change["overridden"][0]
 
 
 def test_judges_stand_beside_the_primary_extractor(service: Service) -> None:

@@ -103,6 +103,15 @@ def test_metrics_show_the_quality_of_each_class(service: Service) -> None:
     assert service.metric(_sorted("masan_class_kid", labels, service)) == 0.05
 
 
+def test_a_model_s_version_joins_with_its_figures(service: Service) -> None:
+    families = {f.name: f for f in text_string_to_metric_families(service.client.get("/metrics").text)}
+
+    (info,) = families["masan_model_info"].samples
+    assert info.labels["model_version"] == "tiny@1"
+    for name in ("masan_class_frechet_distance", "masan_images_generated"):
+        assert {sample.labels["model_version"] for sample in families[name].samples} == {"tiny@1"}
+
+
 def _sorted(name: str, labels: str, service: Service) -> str:
     """The sample as the exposition spells it: labels may stand in any order."""
     wanted = set(labels.split(","))

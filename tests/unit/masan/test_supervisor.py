@@ -86,3 +86,22 @@ def test_groups_end_one_after_the_other_and_the_stubborn_are_killed(tmp_path: Pa
 
     assert said == ["Killing stubborn, which did not end within 0.3 s"]
     assert (stubborn.exit_code(), polite.exit_code()) == (-signal.SIGKILL, 0)
+
+
+def test_goes_on_without_what_is_not_essential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(masan.supervisor, "_FIRST_BACKOFF_S", 0.01)
+    said: list[str] = []
+    broken = child(tmp_path, "import sys; sys.exit('no dataset')", "reports")
+    supervisor = Supervisor(on_change=lambda: None, say=said.append)
+    supervisor.add(broken, is_essential=False)
+    supervisor.watch()
+
+    deadline = time.monotonic() + 20
+    while "going on without it" not in "".join(said) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    ended = supervisor.ended()
+    supervisor.stop([([broken], 1)])
+
+    assert said[-1].startswith("reports ended (exit code 1): no dataset")
+    assert said[-1].endswith("going on without it")
+    assert (supervisor.failure, ended) == (None, None)

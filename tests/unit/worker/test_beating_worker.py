@@ -3,7 +3,7 @@ import inspect
 import pytest
 from rq import SimpleWorker
 
-from worker.gpu_worker import BEAT_S, HEARTBEAT_TTL_S, POLL_S, STOP_LIMIT_S, WORKER_TTL_S, GpuWorker
+from worker.beating_worker import BEAT_S, HEARTBEAT_TTL_S, POLL_S, STOP_LIMIT_S, WORKER_TTL_S, BeatingWorker
 
 
 @pytest.mark.parametrize(
@@ -22,10 +22,10 @@ from worker.gpu_worker import BEAT_S, HEARTBEAT_TTL_S, POLL_S, STOP_LIMIT_S, WOR
 )
 def test_rq_internals_are_what_we_build_on(method: str, parameters: list[str]) -> None:
     assert list(inspect.signature(getattr(SimpleWorker, method)).parameters) == parameters
-    assert list(inspect.signature(getattr(GpuWorker, method)).parameters) == parameters
+    assert list(inspect.signature(getattr(BeatingWorker, method)).parameters) == parameters
 
 
-def test_a_chunk_outlives_several_missed_beats() -> None:
+def test_a_job_outlives_several_missed_beats() -> None:
     assert 3 * BEAT_S < HEARTBEAT_TTL_S < WORKER_TTL_S
 
 

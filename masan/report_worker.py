@@ -1,0 +1,141 @@
+"""`python -m masan.report_worker`: makes quality reports, one at a time, from their own queue.
+
+Its start is quick and light: torch and training are loaded with the first report.
+"""
+
+import logging
+import os
+import secrets
+import signal
+import sys
+from types import FrameType
+
+from redis.exceptions import RedisError
+from rq import Queue
+from rq.job import Job
+from rq.worker import WorkerStatus
+
+from masan.report_judge import CheckpointJudge
+from masan.report_maker import Judge, ReportMaker, reports_made_by
+from masan.report_settings import ReportWorkerSettings
+from model_store.store import ModelStore
+from worker.beating_worker import BeatingWorker
+from worker.contract import keys
+from worker.contract.redis_clients import open_redis
+from worker.contract.report_ledger import ReportLedger
+from worker.contract.report_queue import enqueue_report, open_report_queue
+from worker.logs import configure_logging
+from worker.presence import Presence
+from worker.settings import WorkerSettingsError, load_settings_of
+
+logger = logging.getLogger(__name__)
+
+_NICENESS = 10
+"""Images go before reports where both want the same cores."""
+
+
+class ReportWorker(BeatingWorker):
+    """One report at a time; put down where it tells its progress."""
+
+    def __init__(self, queue: Queue, maker: ReportMaker, presence: Presence, *, name: str) -> None:
+        super().__init__(queue, name=name)
+        self._maker = maker
+        self._presence = presence
+
+    def interrupt(self) -> None:
+        """Stop at the next word about progress."""
+        self._maker.interrupt.set()
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """Make one report in this process."""
+        execution = self.prepare_execution(job)
+        self._presence.set_state("busy")
+        with self.beating(job, execution), reports_made_by(self._maker):
+            self.perform_job(job, queue, execution)
+        self._stopped_job_id = None
+        self._put_back_interrupted(queue)
+        self.set_state(WorkerStatus.IDLE)
+        self._presence.set_state("stopping" if self.is_stopping else "idle")
+
+    def _put_back_interrupted(self, queue: Queue) -> None:
+        request, self._maker.interrupted = self._maker.interrupted, None
+        record = self._maker.ledger.record(request.report_id) if request else None
+        if record is not None:
+            enqueue_report(queue, record.request, losses=record.losses, at_front=True)
+            logger.info("report put back", extra={"report_id": record.report_id})
+
+
+class ReportProcess:
+    """Everything the process holds. Connects to nothing before `run`. Raises WorkerSettingsError.
+
+    judge: stands in for the one that evaluates with training.
+    """
+
+    def __init__(self, settings: ReportWorkerSettings, judge: Judge | None = None) -> None:
+        self.settings = settings
+        try:
+            store = ModelStore(settings.model_store_url)
+        except ValueError as error:
+            raise WorkerSettingsError(f"MASAN_MODEL_STORE_URL: {error}") from error
+        redis = open_redis(settings.redis_url, decode_responses=True)
+        self.queue = open_report_queue(open_redis(settings.redis_url, decode_responses=False))
+        self.presence = Presence(
+            redis,
+            settings.worker_name,
+            settings.device,
+            registry=keys.REPORT_WORKERS,
+            facts={"has_data": settings.report_data is not None},
+        )
+        own_judge = CheckpointJudge(
+            store,
+            data=settings.report_data,
+            cache_dir=settings.report_cache,
+            device=settings.device,
+            threads=settings.threads,
+        )
+        self.maker = ReportMaker(ledger=ReportLedger(redis), store=store, judge=judge or own_judge)
+
+    def run(self, *, burst: bool = False) -> int:
+        """Make reports until told to stop; with `burst`, until the queue is empty. Returns the exit code."""
+        name = f"{self.settings.worker_name}.{secrets.token_hex(4)}"  # RQ refuses a killed worker's name
+        try:
+            self.presence.start()
+            worker = ReportWorker(self.queue, self.maker, self.presence, name=name)
+            worker.take_signals()
+            self.presence.set_state("idle")
+            logger.info("report worker ready", extra={"worker": self.settings.worker_name})
+            worker.work(burst=burst, logging_level="WARNING")
+        except RedisError as error:
+            logger.error("Redis is unavailable", extra={"reason": str(error)})
+            return 1
+        finally:
+            self.presence.stop()
+        if burst or worker.is_stopping:
+            logger.info("report worker stopped", extra={"worker": self.settings.worker_name})
+            return 0
+        logger.error("report worker ended", extra={"reason": "it lost Redis"})
+        return 1
+
+
+def main() -> int:
+    """Exit code 2 for a setting that cannot be used, named on one line of stderr."""
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, _leave)
+    try:
+        settings = load_settings_of(ReportWorkerSettings)
+        configure_logging(settings.log_level)
+        process = ReportProcess(settings)
+    except WorkerSettingsError as error:
+        sys.stderr.write(f"masan work: {error}\n")
+        return 2
+    os.nice(_NICENESS)
+    return process.run()
+
+
+def _leave(_signum: int, _frame: FrameType | None) -> None:
+    """While the process starts; once it works, the worker's own handlers stand here."""
+    raise SystemExit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""RQ's in-process worker made fit for hours of work: it beats while it works and stops when told. Torch-free.
+
+Stock SimpleWorker sends no heartbeat during a job, so that a killed worker's job is noticed after the job
+timeout; stops neither for a command nor for SIGTERM before the job ends; and raises out of blocking reads.
+"""
+
+import logging
+import os
+import signal
+import threading
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Final
+
+from redis.exceptions import RedisError
+from rq import Queue, SimpleWorker
+from rq.executions import Execution
+from rq.job import Job
+
+from worker.contract.chunk_queue import RESULT_TTL_S
+
+logger = logging.getLogger(__name__)
+
+BEAT_S: Final = 3
+HEARTBEAT_TTL_S: Final = 15
+"""Five missed beats and a job counts as abandoned. RQ's own figure is a minute more."""
+MAINTENANCE_S: Final = 10
+WORKER_TTL_S: Final = 30
+POLL_S: Final = 1
+"""How long one blocking read waits, and so how late an idle worker notices that it is to stop."""
+STOP_LIMIT_S: Final = 12.0
+"""A stop that takes longer is stuck (a dead Redis, a stuck kernel). The process ends: its job is safe."""
+EXIT_STUCK: Final = 72
+
+
+class BeatingWorker(SimpleWorker):
+    """One process, one queue, one job at a time. What a job does is the subclass's."""
+
+    def __init__(self, queue: Queue, *, name: str) -> None:
+        super().__init__(
+            [queue],
+            name=name,
+            connection=queue.connection,
+            serializer="json",
+            default_result_ttl=RESULT_TTL_S,
+            job_monitoring_interval=BEAT_S,
+            maintenance_interval=MAINTENANCE_S,
+            worker_ttl=WORKER_TTL_S,
+            log_job_description=False,
+        )
+
+    @abstractmethod
+    def interrupt(self) -> None:
+        """Tell the job at hand to put itself down. Called in a signal handler."""
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was asked to stop."""
+        return self._stop_requested
+
+    def take_signals(self) -> None:
+        """From here on SIGTERM and SIGINT stop the worker as they do while it works."""
+        signal.signal(signal.SIGTERM, self.request_stop)
+        signal.signal(signal.SIGINT, self.request_stop)
+
+    def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:  # noqa: ARG002 - RQ's signature
+        """Seconds until a job without a beat counts as abandoned."""
+        return HEARTBEAT_TTL_S
+
+    def request_stop(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a signal handler
+        """Stop as soon as the job lets go. Touches no connection: it may have been in use when we came."""
+        if self._stop_requested:
+            return
+        self._stop_requested = True
+        self.interrupt()
+        deadline = threading.Timer(STOP_LIMIT_S, _end_stuck_process)
+        deadline.daemon = True
+        deadline.start()
+
+    def request_force_stop(self, signum: int, frame: FrameType | None) -> None:
+        """A second signal asks for what the first one does already."""
+        self.request_stop(signum, frame)
+
+    def kill_horse(self, sig: signal.Signals = signal.SIGTERM) -> None:  # noqa: ARG002 - RQ's signature
+        """RQ's stop command. What is canceled is so in our own records; this does nothing."""
+        logger.warning("stop command ignored", extra={"reason": "cancel the job instead"})
+
+    def dequeue_job_and_maintain_ttl(
+        self, timeout: int | None, max_idle_time: int | None = None
+    ) -> tuple[Job, Queue] | None:
+        """Wait for a job in short reads, so that stopping needs no exception out of one. None to stop."""
+        is_burst = timeout is None
+        if is_burst or max_idle_time is not None:
+            return super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
+        while not self._stop_requested:
+            if result := super().dequeue_job_and_maintain_ttl(timeout, max_idle_time=POLL_S):
+                return result
+        return None
+
+    @contextmanager
+    def beating(self, job: Job, execution: Execution) -> Iterator[None]:
+        """Send heartbeats for the job until the block ends."""
+        done = threading.Event()
+
+        def beat() -> None:
+            while not done.wait(BEAT_S):
+                try:
+                    self.maintain_heartbeats(job, execution)
+                except RedisError as error:
+                    logger.warning("heartbeat failed", extra={"reason": str(error)})
+
+        thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join(BEAT_S)
+
+
+def _end_stuck_process() -> None:
+    logger.critical("stop is stuck", extra={"reason": f"it took more than {STOP_LIMIT_S:g} s"})
+    os._exit(EXIT_STUCK)
