@@ -52,7 +52,8 @@ class Manifest(_Frozen):
     """A checkpoint's whole description.
 
     `config` holds the arguments of the architecture's generator; `classes` is ordered: its index is
-    the label the network was trained with.
+    the label the network was trained with. reports: files beside the weights, the quality report and what it
+    was made against. overrides: what spoke against publishing and was overruled, a sentence each.
     """
 
     schema_version: Literal[1] = 1
@@ -66,6 +67,7 @@ class Manifest(_Frozen):
     dataset: DatasetInfo
     training: TrainingHistory
     reports: tuple[FileEntry, ...] = ()
+    overrides: tuple[str, ...] = ()
     license: str
     intended_use: str
     not_for: str

@@ -218,7 +218,7 @@ class ModelStore:
         for all but one of several racing publishers.
         """
         folder = _folder(manifest.name, manifest.version)
-        entries = {entry.path: entry for entry in manifest.files}
+        entries = {entry.path: entry for entry in (manifest.weights, *manifest.reports)}
         if entries.keys() != files.keys():
             raise ManifestInvalidError(folder, f"it names {sorted(entries)}, but was given {sorted(files)}")
         for path, entry in entries.items():
@@ -236,7 +236,7 @@ class ModelStore:
 
     def read_file(self, checkpoint: Checkpoint, path: str) -> bytes:
         """A file the manifest names, verified. Raises ModelNotFoundError, WeightsCorruptedError."""
-        entries = {entry.path: entry for entry in checkpoint.manifest.files}
+        entries = {entry.path: entry for entry in (checkpoint.manifest.weights, *checkpoint.manifest.reports)}
         if path not in entries:
             raise ModelNotFoundError(f"{checkpoint.reference}/{path}", tuple(entries))
         return self._read_verified(checkpoint.folder, entries[path])
