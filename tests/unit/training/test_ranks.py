@@ -74,6 +74,7 @@ def test_projected_heads_learn_on_two_processes(smears: Path, tmp_path: Path) ->
     settings = (
         "run.resolution=64",
         "discriminator.kind=projected",
+        "losses.energy_weight=1",
         "run.total_kimg=0.096",
         "run.tick_kimg=0.016",
     )
@@ -86,6 +87,7 @@ def test_projected_heads_learn_on_two_processes(smears: Path, tmp_path: Path) ->
     assert all(
         bool(torch.isfinite(value).all()) for value in state["D"].values() if isinstance(value, torch.Tensor)
     )
+    assert state["D"]["0.energy.labels"].sum() == 96  # both processes' images are remembered by each
 
 
 def test_alone_nothing_changes() -> None:
