@@ -4,6 +4,7 @@ TrainingError
 ├── ConfigInvalidError      a setting that does not exist or has a value that cannot work
 ├── DatasetInvalidError     a folder that cannot be trained on
 ├── RunInvalidError         a run folder that cannot be resumed or published
+├── WeightsAbsentError      published weights that a figure needs and that are not here
 ├── TrainingDivergedError   a loss or a weight that is no longer finite
 └── StoppedError            asked to stop before the end; what is finished is kept
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,9 +46,12 @@ class ClipExtractor(ImageExtractor):
     def __init__(self, weights: VerifiedWeights, *, device: str | torch.device = "cpu") -> None:
         fidelity = import_torch_fidelity(self.name)
         try:
-            loaded = fidelity.FeatureExtractorCLIP(
-                self.name, ["clip"], feature_extractor_weights_path=str(weights.path)
-            )
+            with warnings.catch_warnings():
+                # CLIP is published as a TorchScript archive, which torch still reads but no longer likes.
+                warnings.simplefilter("ignore", FutureWarning)
+                loaded = fidelity.FeatureExtractorCLIP(
+                    self.name, ["clip"], feature_extractor_weights_path=str(weights.path)
+                )
         except Exception as error:  # the archive's reader raises whatever it meets
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise WeightsCorruptedError(str(weights.path), f"are not CLIP's: {reason}") from error
