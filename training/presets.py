@@ -92,15 +92,28 @@ def masan() -> TrainConfig:
     )
 
 
+OUR_GENERATOR: Final = GeneratorOptions(
+    adain_input="class+z",
+    output_gain=0.06,
+    init_gain=1.0,
+    noise_resolutions=(4, 8, 16, 32),
+    unnormalized=("attention", "mapping", "norm"),
+)
+"""What our recipes change in the published generator; docs/training.md tells what each change gave."""
+
+
 def masan_projected() -> TrainConfig:
     """Ours: projected multi-scale SAN heads, and a small pixel discriminator for what their features miss."""
     return TrainConfig(
         recipe="masan-projected",
         data=DataConfig(label_mode="mask"),
-        discriminator=DiscriminatorOptions(kind="combined", base_channels=16, pixel_weight=0.25),
+        generator=OUR_GENERATOR,
+        discriminator=DiscriminatorOptions(
+            kind="combined", base_channels=16, pixel_weight=0.25, san_scale=0.25
+        ),
         augment=AugmentConfig(policy="color,translation,cutout", color_probability=0.8, cutout_ratio=0.2),
-        losses=LossConfig(r1_every=16, mean_color_weight=0.1),
-        optimizer=OptimizerConfig(batch=64, ema_kimg=20.0),
+        losses=LossConfig(r1_every=16, mean_color_weight=1.0, energy_weight=2.0),
+        optimizer=OptimizerConfig(discriminator_lr=1e-4, batch=64, ema_kimg=20.0),
         run=RunConfig(
             total_kimg=1_200.0, precision="auto", memory_format="auto", compile=True, snapshot_kimg=50.0
         ),
@@ -111,15 +124,7 @@ def cpu() -> TrainConfig:
     """What two CPU cores can train: a narrow MASAN at 128x128 against projected SAN heads."""
     return TrainConfig(
         recipe="cpu",
-        generator=GeneratorOptions(
-            base_channels=16,
-            attention_min_width=4,
-            adain_input="class+z",
-            output_gain=0.06,
-            init_gain=1.0,
-            noise_resolutions=(4, 8, 16, 32),
-            unnormalized=("attention", "mapping", "norm"),
-        ),
+        generator=replace(OUR_GENERATOR, base_channels=16, attention_min_width=4),
         discriminator=DiscriminatorOptions(
             kind="projected",
             feature_channels=(32, 64, 128, 256),
