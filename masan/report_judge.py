@@ -56,6 +56,7 @@ class CheckpointJudge:
                 real,
                 drawing=Drawing(n_fake=n),
                 cache=FeatureCache(self._cache_dir),
+                deduplicated=True,
                 progress=progress,
             )
         except (TrainingError, ValueError) as error:
@@ -74,6 +75,7 @@ class CheckpointJudge:
             return load_dataset(
                 self._data,
                 resolution=checkpoint.manifest.resolution,
+                deduplicate=True,
                 cache_dir=self._cache_dir,
                 progress=lambda done, total: progress("read images", done, total),
             )
