@@ -1,0 +1,155 @@
+"""The unit that trains a generator, and how others get at what it made."""
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
+
+import torch
+
+from model_store.generators.registry import Generator
+from model_store.weights import encode_weights
+from training.config import TrainConfig
+from training.diffusion.config import DiffusionConfig
+from training.diffusion.export import trained_by_diffusion_run
+from training.diffusion.train import DiffusionRequest, run_diffusion
+from training.errors import RunInvalidError, StoppedError, TrainingDivergedError
+from training.export import TrainedGenerator, trained_by_run
+from training.reproduce.folds import Fold
+from training.reproduce.rates import Rates
+from training.reproduce.unit import Unit
+from training.reproduce.workspace import Pixels, Workspace
+from training.run_dir import RunDir
+from training.runner import RunRequest, run
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainGenerator(Unit):
+    """One run as `masan train` makes it, with a run folder of its own; resumed where it was stopped.
+
+    label: how people call it. fold: the fold whose test images it must not see, if no block is held out.
+    images: of the dataset, for the estimate.
+    """
+
+    kind: ClassVar[str] = "train"
+    label: str
+    recipe: TrainConfig | DiffusionConfig
+    fold: Fold | None = None
+    images: int = 0
+
+    # A recipe holds a dict (class names), which has no hash.
+    def __hash__(self) -> int:
+        return hash((self.data, self.label, self.recipe.run, self.recipe.data.hold_out_block, self.fold))
+
+    def title(self) -> str:
+        parts = [f"train {self.label}", f"seed {self.recipe.run.seed}"]
+        block = self.recipe.data.hold_out_block
+        if block >= 0:
+            parts.append(f"without block {block + 1}")
+        if self.fold is not None:
+            parts.append(f"without random fold {self.fold.index + 1}")
+        return ", ".join(parts)
+
+    def config(self) -> dict[str, Any]:
+        hidden = None if self.fold is None else vars(self.fold)
+        return {"recipe": self.recipe.to_dict(), "hidden_fold": hidden}
+
+    def seconds(self, rates: Rates) -> float:
+        if isinstance(self.recipe, DiffusionConfig):
+            return rates.train_diffusion(self.recipe, self.images)
+        return rates.train_gan(self.recipe)
+
+    def run(self, workspace: Workspace) -> dict[str, Any]:
+        """The run's folder, digest, counts; `diverged` says so where it did, None where it did not."""
+        folder = workspace.run_folder(self, self.recipe.recipe)
+        if folder.exists() and not (folder / "state.pt").exists():
+            shutil.rmtree(folder)  # stopped before there was anything to go on from
+        if workspace.stop():
+            raise StoppedError(f"stopped before {self.title()}")
+        diverged = None
+        try:
+            run_dir = self._train(workspace, folder.exists())
+        except TrainingDivergedError as error:
+            run_dir, diverged = RunDir.open(folder), str(error)
+        trained = self.trained(run_dir, diverged)
+        if trained is not None and diverged is None and not self._is_done(trained):
+            raise StoppedError(f"{self.title()} stopped after {trained.images_seen} images")
+        digest = None
+        if trained is not None:
+            try:
+                digest = weights_digest(trained)
+            except ValueError as error:  # weights that float16 cannot hold cannot be published either
+                diverged = str(error)
+        started = run_dir.environment()
+        return {
+            "run": folder.relative_to(workspace.out).as_posix(),
+            "digest": digest,
+            "images_seen": 0 if trained is None else trained.images_seen,
+            "hours": 0.0 if trained is None else round(trained.seconds_trained / 3600, 4),
+            "device": started["device"],
+            "commit": started["commit"],
+            "images_of_training": sum(started["dataset"]["images_per_class"].values()),
+            "diverged": diverged,
+        }
+
+    def _train(self, workspace: Workspace, resumes: bool) -> RunDir:
+        folder = workspace.run_folder(self, self.recipe.recipe)
+        common: dict[str, Any] = {
+            "data": workspace.root,
+            "out": folder,
+            "resume": folder if resumes else None,
+            "device": workspace.device,
+            "threads": workspace.threads,
+            "hidden": self._hidden(workspace),
+        }
+        if isinstance(self.recipe, DiffusionConfig):
+            return run_diffusion(DiffusionRequest(config=self.recipe, **common))
+        return run(RunRequest(config=self.recipe, **common))
+
+    def _hidden(self, workspace: Workspace) -> frozenset[str]:
+        if self.fold is None:
+            return frozenset()
+        return self.fold.hidden_from_generators(workspace.dataset(self.data))
+
+    def trained(self, run_dir: RunDir, diverged: str | None) -> TrainedGenerator | None:
+        """None for a diffusion run that diverged before it had a generator. Raises StoppedError."""
+        if not isinstance(self.recipe, DiffusionConfig):
+            return trained_by_run(run_dir)
+        try:
+            return trained_by_diffusion_run(run_dir)
+        except RunInvalidError:
+            if diverged is None:
+                raise StoppedError(f"{self.title()} stopped in its first stage") from None
+            return None
+
+    def _is_done(self, trained: TrainedGenerator) -> bool:
+        return trained.images_seen >= int(self.recipe.run.total_kimg * 1000)
+
+
+def generated_images(workspace: Workspace, unit: TrainGenerator, count: int) -> dict[str, Pixels] | None:
+    """`count` images of each class by a trained generator; None if its training left none."""
+    if workspace.finished(unit)["digest"] is None:
+        return None
+    run_dir = RunDir.open(workspace.out / workspace.finished(unit)["run"])
+    trained = unit.trained(run_dir, diverged="")
+    if trained is None:
+        return None
+    digest, generator = weights_digest(trained), as_served(trained, workspace.torch_device)
+    return workspace.drawn(generator, digest, trained.classes, count)
+
+
+def as_served(trained: TrainedGenerator, device: torch.device) -> Generator:
+    """The generator with its weights as float16 would hold them, as published ones are."""
+    network = trained.network.half().float().to(device).eval().requires_grad_(False)
+    return cast("Generator", network)
+
+
+def weights_digest(trained: TrainedGenerator) -> str:
+    """Hex sha256 of the weights as they would be published. Raises ValueError for what is not finite."""
+    return hashlib.sha256(encode_weights(trained.network, torch.float16)).hexdigest()
+
+
+def runs_of(workspace: Workspace, units: Sequence[TrainGenerator]) -> list[dict[str, Any]]:
+    """What a table tells of the trainings behind a row."""
+    return [{"title": unit.title(), **workspace.finished(unit)} for unit in units]
