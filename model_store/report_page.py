@@ -33,7 +33,7 @@ ul.verdicts { list-style: none; padding: 0 } .verdicts li { margin: .35em 0; pad
 code { overflow-wrap: anywhere; font-size: 12px }
 .sheet { display: flex; flex-wrap: wrap; gap: 4px; margin-bottom: 1em } .sheet img { border-radius: 3px }
 .notice { border: 3px solid var(--bad); padding: .6em 1em; font-size: 18px }
-.pairs figcaption { font-weight: 400; font-size: 12px; max-width: 400px }
+.pairs figure { width: 392px } .pairs figcaption { font-weight: 400; font-size: 12px }
 """
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,11 +29,35 @@ def draw_images(
 
     progress: called with the number of images drawn.
     """
+    return draw_chosen(
+        generator,
+        checkpoint_digest,
+        class_slug,
+        class_index,
+        range(count),
+        seed=seed,
+        truncation=truncation,
+        progress=progress,
+    )
+
+
+def draw_chosen(
+    generator: Generator,
+    checkpoint_digest: str,
+    class_slug: str,
+    class_index: int,
+    indices: Sequence[int],
+    *,
+    seed: int = 0,
+    truncation: float = 1.0,
+    progress: Callable[[int], None] | None = None,
+) -> npt.NDArray[np.uint8]:
+    """The images of those indices, at least one, [n, H, W, 3]; see `draw_images`."""
     ids = [
         ImageId(
             digest=checkpoint_digest[:16], class_slug=class_slug, seed=seed, index=i, truncation=truncation
         )
-        for i in range(count)
+        for i in indices
     ]
     batches = []
     done = 0
@@ -41,7 +65,7 @@ def draw_images(
         generator,
         checkpoint_digest,
         ids,
-        [class_index] * count,
+        [class_index] * len(ids),
         micro_batch=micro_batch_for(device_of(generator)),
     ):
         batches.append(batch)
@@ -55,3 +79,14 @@ def device_of(network: Any) -> torch.device:
     """Device of a network's first parameter."""
     parameter: torch.Tensor = next(network.parameters())
     return parameter.device
+
+
+def chosen_device(name: str) -> torch.device:
+    """Raises ValueError for a device that does not exist or is not here."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device is {name!r}; it must be cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device is {name!r}; this machine has {torch.cuda.device_count()} CUDA devices")
+    return device
