@@ -2,6 +2,7 @@
 #     docker build --target service  -t masan-service .     HTTP; no torch
 #     docker build --target worker   -t masan-worker .      sampling; torch with CUDA from its own wheels
 #     docker build --target training -t masan-training .    learning and judging
+#     docker build --target reports  -t masan-reports .     judging on request, from the queue of reports
 # For machines without a GPU give pip PyTorch's CPU wheels: --build-arg PIP_EXTRA_INDEX_URL=...
 
 FROM python:3.12.12-slim-bookworm AS base
@@ -11,7 +12,8 @@ ENV PATH=/opt/venv/bin:$PATH \
 # A fixed uid, so that a volume written by one image can be read by the other. The folders exist with their
 # owner before a volume is mounted over them, because a new volume takes both from the image.
 RUN useradd --uid 10001 --create-home --shell /usr/sbin/nologin masan \
- && install -d -o masan -g masan /var/lib/masan/models /var/lib/masan/results /var/lib/masan/keys /var/lib/masan/runs
+ && install -d -o masan -g masan /var/lib/masan/models /var/lib/masan/results /var/lib/masan/keys /var/lib/masan/runs \
+      /var/lib/masan/features
 WORKDIR /home/masan
 
 # Dependencies come from pyproject.toml alone, before any source is there: a change of code leaves this
@@ -39,6 +41,11 @@ RUN --mount=type=cache,target=/root/.cache/pip pip install -c constraints.txt '.
 COPY . .
 RUN --mount=type=cache,target=/root/.cache/pip pip install --no-deps --force-reinstall .
 
+FROM dependencies AS reports-build
+RUN --mount=type=cache,target=/root/.cache/pip pip install -c constraints.txt '.[worker,training]'
+COPY . .
+RUN --mount=type=cache,target=/root/.cache/pip pip install --no-deps --force-reinstall .
+
 FROM base AS training
 COPY --from=training-build /opt/venv /opt/venv
 ENV NVIDIA_VISIBLE_DEVICES=all \
@@ -48,6 +55,15 @@ WORKDIR /var/lib/masan/runs
 HEALTHCHECK NONE
 ENTRYPOINT ["masan", "train"]
 CMD ["--help"]
+
+FROM base AS reports
+COPY --from=reports-build /opt/venv /opt/venv
+ENV NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    MASAN_REPORT_CACHE=/var/lib/masan/features
+USER 10001:10001
+HEALTHCHECK NONE
+CMD ["python", "-m", "masan.report_worker"]
 
 FROM base AS worker
 COPY --from=worker-build /opt/venv /opt/venv

@@ -18,6 +18,11 @@ class ReportWorkerSettings(QueueProcessSettings):
     report_data: Path | None = None
     report_cache: Annotated[Path, Field(default_factory=lambda: Path("~/.cache/masan"))]
 
+    @field_validator("report_data", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return None if value == "" else value
+
     @field_validator("report_data")
     @classmethod
     def _is_there(cls, value: Path | None) -> Path | None:

@@ -16,6 +16,8 @@ from worker.contract.report_ledger import ReportLedger, ReportRecord
 
 logger = logging.getLogger(__name__)
 
+REFERENCE_FILE = "reference.safetensors"
+"""As `model_store.quality.reference_set` names it; importing that would bring numpy into this process."""
 MAX_LOSSES = 2
 """A report lost more often than this takes its workers down; it fails."""
 GRACE_S = 3.0
@@ -82,10 +84,12 @@ class ReportService:
                 " masan[training].",
                 retry_after_s=10,
             )
-        if not any(worker.has_data for worker in workers):
+        has_own = any(entry.path == REFERENCE_FILE for entry in checkpoint.manifest.reports)
+        if not has_own and not any(worker.has_data for worker in workers):
             raise ReferenceMissingError(
                 f"{checkpoint.reference} brings no reference set, and no process that makes reports has real"
-                " images. Set MASAN_REPORT_DATA of `masan work --queue reports` to the folder of the dataset."
+                " images. Make one with `masan reference build`, or set MASAN_REPORT_DATA of `masan work"
+                " --queue reports` to the folder of the dataset."
             )
 
     def _recover(self, record: ReportRecord, now: float) -> None:

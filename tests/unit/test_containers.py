@@ -87,7 +87,7 @@ def test_base_images_are_pinned() -> None:
     assert all(re.search(r":v?\d+\.\d+", image) for image in images), images
 
 
-@pytest.mark.parametrize("target", ["service", "worker", "training"])
+@pytest.mark.parametrize("target", ["service", "worker", "training", "reports"])
 def test_image_runs_as_a_fixed_ordinary_user(target: str) -> None:
     body = stages()[target]
 

@@ -15,6 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from masan.report_settings import ReportWorkerSettings
 from service.settings import ServiceSettings
 from worker.contract.messages import FailureCode
 from worker.settings import WorkerSettings
@@ -172,7 +173,9 @@ def test_nothing_large_is_kept() -> None:
 def settings_in_code() -> set[str]:
     """Names of the variables that the processes read and that make, CI and the containers set."""
     fields = {
-        f"MASAN_{name.upper()}" for part in (ServiceSettings, WorkerSettings) for name in part.model_fields
+        f"MASAN_{name.upper()}"
+        for part in (ServiceSettings, WorkerSettings, ReportWorkerSettings)
+        for name in part.model_fields
     }
     others = ["Makefile", "Dockerfile", "docker-compose.yml", "docker-compose.cpu.yml", ".ci/run"]
     files = [ROOT / path for path in modules(*PACKAGES, "tests", "deploy")] + [ROOT / name for name in others]

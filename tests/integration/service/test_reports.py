@@ -1,5 +1,6 @@
 """Reports over HTTP: asked for, made by a process of their own, kept beside the checkpoint, never stuck."""
 
+import hashlib
 import signal
 import subprocess
 import sys
@@ -14,8 +15,9 @@ from redis import Redis
 from masan.report_maker import Judge, Progress, ReportDataError
 from masan.report_settings import ReportWorkerSettings
 from masan.report_worker import ReportProcess
+from model_store.manifest import FileEntry
 from model_store.report import QualityReport
-from model_store.store import Checkpoint
+from model_store.store import Checkpoint, ModelStore
 from service import catalogue as service_catalogue
 from service.context import Services
 from service.reports import GRACE_S, LIMIT_S, MAX_LOSSES
@@ -97,6 +99,17 @@ def test_nothing_to_judge_against_is_409_and_says_what_to_do(service: Service) -
 
     assert (response.status_code, response.json()["code"]) == (409, "reference_missing")
     assert "MASAN_REPORT_DATA" in response.json()["detail"]
+
+
+def test_a_checkpoint_with_a_reference_set_needs_no_images(service: Service) -> None:
+    live(service, has_data=False)
+    entry = FileEntry(path="reference.safetensors", sha256=hashlib.sha256(b"").hexdigest(), size_bytes=0)
+    manifest = service.checkpoint.manifest.model_copy(update={"name": "kept", "reports": (entry,)})
+    store = ModelStore(service.settings.model_store_url)
+    weights = store.read_file(service.checkpoint, "weights.safetensors")
+    store.publish(manifest, {"weights.safetensors": weights, entry.path: b""})
+
+    assert ask(service, model="kept@1")["status"] == "queued"
 
 
 @pytest.mark.parametrize(
