@@ -67,6 +67,7 @@ def get_model(services: ServicesDep, name: str, version: str) -> ModelCardBody:
         links={
             "self": f"/models/{name}/versions/{version}",
             "report": f"/reports/fid?model={reference}" if has_report else None,
+            "report_page": f"/models/{name}/versions/{version}/report" if has_report else None,
         },
     )
 

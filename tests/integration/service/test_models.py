@@ -40,6 +40,7 @@ def test_model_card_is_the_whole_manifest(service: Service) -> None:
     assert body["manifest"] == service.checkpoint.manifest.model_dump(mode="json")
     assert body["aliases"] == ["production"]
     assert service.client.get(body["links"]["report"]).status_code == 200
+    assert service.client.get(body["links"]["report_page"]).status_code == 200
 
 
 @pytest.mark.parametrize(

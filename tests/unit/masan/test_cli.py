@@ -47,6 +47,7 @@ def test_help_loads_neither_torch_nor_the_web_framework() -> None:
         "train",
         "publish",
         "evaluate",
+        "report",
         "data",
     ):
         assert f" {command} " in done.stdout
