@@ -71,6 +71,12 @@ def test_key_opens_what_its_scopes_say(guarded: Service, header: dict[str, str])
     assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
 
 
+def test_a_reader_cannot_ask_for_a_report(guarded: Service) -> None:
+    refused = guarded.client.post("/reports", headers={"X-API-Key": READER})
+
+    assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+
+
 def test_key_from_the_environment_has_all_rights(guarded: Service, redis_url: str) -> None:
     guarded.register_worker()
     headers = {"X-API-Key": ROOT, "Host": "masan.example"}
