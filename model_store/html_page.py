@@ -18,7 +18,7 @@ body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
   max-width: 1320px; margin: 2em auto; padding: 0 1.2em }
 h1 { line-height: 1.2; overflow-wrap: anywhere } h2 { margin-top: 2em } h3 { margin: 1.6em 0 .6em }
 figure { display: inline-block; margin: 0 1.2em 1.2em 0; vertical-align: top; max-width: 100% }
-figcaption { font-weight: 600 } figcaption span { font-weight: 400; margin-left: .8em }
+figcaption { font-weight: 600 } figcaption span { font-weight: 400; margin-left: .5em }
 img { max-width: 100% } svg { background: var(--soft); max-width: 100%; height: auto; border-radius: 4px }
 svg text { font: 11px system-ui, sans-serif; fill: var(--dim) } svg .grid { stroke: var(--line) }
 .scroll { overflow-x: auto } table { border-collapse: collapse; margin: .4em 0 }

@@ -92,7 +92,7 @@ def chart(name: str, curves: Mapping[str, Points]) -> str:
         )
     axes = _axes(x_range, y_range)
     return (
-        f'<figure style="width:{_WIDTH}px"><figcaption>{escape(name)}{"".join(legend)}</figcaption>'
+        f'<figure style="width:{_WIDTH}px"><figcaption>{escape(name)} {" ".join(legend)}</figcaption>'
         f'<svg width="{_WIDTH}" height="{_HEIGHT}" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">'
         f"<title>{escape(name)}</title>{axes}{''.join(lines)}</svg></figure>"
     )
@@ -117,7 +117,16 @@ def _panels(rows: list[dict[str, Any]]) -> Iterable[tuple[str, dict[str, Points]
     }
     for title, members in groups.items():
         if members:
-            yield title, {n: [(r["images_seen"], r[n]) for r in rows if _number(r.get(n))] for n in members}
+            yield title, {_legend(n): _points(rows, n) for n in members}
+
+
+def _points(rows: list[dict[str, Any]], name: str) -> Points:
+    return [(row["images_seen"], row[name]) for row in rows if _number(row.get(name))]
+
+
+def _legend(name: str) -> str:
+    """The panel's title says of which score a class's curve is."""
+    return name.removeprefix("kid/").removeprefix("frechet/")
 
 
 def _titled(name: str) -> str:
