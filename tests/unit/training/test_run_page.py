@@ -49,7 +49,7 @@ def test_page_shows_curves_grids_and_history_and_fetches_nothing(run_dir: RunDir
     assert "&lt;run&gt;" in text
     assert "<run>" not in text
     assert "80 images" in text
-    assert re.findall(r"<span[^>]*>([^<]+)</span>", text) == ["loss_D", "loss_G", "mean", "class_0"]
+    assert re.findall(r"<span[^>]*>([^<]+)</span>", text) == ["loss_D", "loss_G", "class_0", "mean"]
 
 
 def test_page_of_a_run_that_has_nothing_yet_can_be_written(tmp_path: Path) -> None:
