@@ -116,7 +116,9 @@ def evaluate_against(
     device = device_of(generator)
     primary, _ = _judge(reference, FeatureExtractor(PRIMARY_VARIANT, device=device), judged, tell)
     judge, judge_features = _judge(reference, FeatureExtractor(JUDGE_VARIANT, device=device), judged, tell)
-    fids = [_fid(reference, inception, generated, draws.drawing, tell) for inception in networks.inception]
+    fids = [
+        fid_report(reference, inception, generated, draws.drawing, tell) for inception in networks.inception
+    ]
     agreement = label_agreement(judge_features.real, judge_features.generated)
     return QualityReport(
         digest=checkpoint_digest,
@@ -200,14 +202,17 @@ def _fid_counts(reference: RealReference, inception: InceptionExtractor, drawing
     return {slug: cellgan_image_count(count) for slug, count in _real_counts(reference).items()}
 
 
-def _fid(
+def fid_report(
     reference: RealReference,
     inception: InceptionExtractor,
     generated: Mapping[str, ImageArray],
     drawing: Drawing,
     tell: Progress,
 ) -> ExtractorReport | None:
-    """None where a class is smaller than one batch of CellGAN's protocol."""
+    """Figures by one of Inception's protocols, of the first images of each class that it takes.
+
+    None where a class is smaller than one batch of CellGAN's protocol.
+    """
     counts = _fid_counts(reference, inception, drawing)
     if min(counts.values()) < MINIMUM_IMAGES:
         return None

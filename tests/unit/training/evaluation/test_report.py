@@ -122,6 +122,19 @@ def test_utility_is_tested_on_the_unseen_block(report: QualityReport) -> None:
     assert report.utility.real_accuracy == pytest.approx(np.mean(list(report.utility.real_recall.values())))
 
 
+def test_every_figure_has_its_floor_and_what_is_absent_its_reason(report: QualityReport) -> None:
+    assert (report.fid_reason, report.cmmd_reason, report.cmmd) == ("not asked for", "not asked for", None)
+    for extractor in report.extractors:
+        assert extractor.mean.floor_figures is not None
+        for figures in extractor.classes.values():
+            assert figures.floor_figures is not None
+            assert figures.floor_blocked_figures is not None
+            assert figures.copying is not None
+    for checks in report.checks.values():
+        assert checks.color is not None
+        assert [flag.index for flag in checks.flagged] == list(range(12))
+
+
 def test_swapped_labels_are_visible_in_the_class_matrix(smears: Smears, cache: FeatureCache) -> None:
     reference = extract_reference(smears, FeatureExtractor(0), cache=cache)
     swapped = {"early_pre_b": reference.of_class("pre_b"), "pre_b": reference.of_class("early_pre_b")}
@@ -170,6 +183,7 @@ def test_a_class_needs_enough_real_images(smears: Smears) -> None:
     ("values", "message"),
     [
         ({"n_fake": 5}, "n_fake is 5; at least 12"),
+        ({"fid_n_fake": 5}, "fid_n_fake is 5; at least 12"),
         ({"truncation": 0}, r"truncation is 0; it must lie in \(0, 1]"),
     ],
 )
