@@ -130,8 +130,9 @@ def train_classifier(
         loss.backward()
         optimizer.step()
         if step % 20 == 19 or step + 1 == options.steps:
-            if not math.isfinite(float(loss)):
-                raise TrainingDivergedError((step + 1) * options.batch, {"loss": float(loss)})
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise TrainingDivergedError((step + 1) * options.batch, {"loss": value})
             progress(step + 1, options.steps)
     return network.eval()
 

@@ -272,7 +272,7 @@ def _made(wanted: Experiment, planned: Fit, workspace: Workspace, facts: Facts) 
     spec: DataSpec = ordered[0].data
     dataset = workspace.dataset(spec)
     return {
-        "command": " ".join(["masan", *sys.argv[1:]]),
+        "command": _command(workspace.root),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": source_commit(),
         "device": device_name(workspace.torch_device),
@@ -289,6 +289,11 @@ def _made(wanted: Experiment, planned: Fit, workspace: Workspace, facts: Facts) 
             "deduplicated": spec.deduplicate,
         },
     }
+
+
+def _command(root: Path) -> str:
+    """What was typed, without the place of the images on this machine."""
+    return " ".join(["masan", *("DIR" if word == str(root) else word for word in sys.argv[1:])])
 
 
 def _each(bars: BarsShown) -> list[Bars]:

@@ -122,7 +122,7 @@ def cell(values: Sequence[float | None], spec: str = ".1f") -> str:
     if not values or len(found) < len(values):
         return "diverged" if values else NONE
     mean, sd = mean_sd(found)
-    return f"{mean:{spec}}" if sd is None else f"{mean:{spec}} ± {sd:{spec}}"
+    return f"{mean:{spec}}" if sd is None else f"{mean:{spec}} ± {sd:{spec.lstrip('+')}}"
 
 
 def optional(value: float | None, spec: str = ".2f") -> str:

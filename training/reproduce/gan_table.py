@@ -21,7 +21,7 @@ from training.reproduce.generators import TrainGenerator
 from training.reproduce.judging import Judge, References
 from training.reproduce.published import published
 from training.reproduce.recipes import SEED, Images, gan_recipe, hold_out
-from training.reproduce.scale import Scale
+from training.reproduce.scale import PAPER, Scale
 from training.reproduce.unit import Unit
 from training.reproduce.workspace import Workspace
 
@@ -104,7 +104,7 @@ class GanTable(Experiment):
                         "label": row.label,
                         "preset": row.preset,
                         "paper_fid": dict(published(*row.paper)) if row.paper else None,
-                        "paper_is_comparable": self._comparable(scale),
+                        "paper_is_comparable": self.comparable(scale),
                         "runs": [
                             {
                                 "seed": judge.train.recipe.run.seed,
@@ -205,18 +205,18 @@ class GanTable(Experiment):
             reference="floor: halves of the real images",
         )
 
-    def _comparable(self, scale: Scale) -> bool:
-        return self.inception and self.images.are_the_papers() and scale.recipe_networks
+    def comparable(self, scale: Scale) -> bool:
+        """Whether the paper's FID was taken in this way: the same network, images, widths and counts."""
+        as_published = scale.recipe_networks and scale.kimg >= PAPER.kimg
+        return self.inception and self.images.are_the_papers() and as_published
 
     def _notes(self, scale: Scale) -> tuple[str, ...]:
         seen = {
             "blocks": "series blocks 1 to 4 were trained on, the fifth never seen",
             "all": "all images were trained on, those that judge too",
         }[self.images.scope]
-        if self._comparable(scale):
-            paper = (
-                "The paper's column compares with FID by CellGAN's protocol, where kimg is the paper's too."
-            )
+        if self.comparable(scale):
+            paper = "The paper's column compares with FID by CellGAN's protocol."
         else:
             paper = (
                 "The paper's column is FID on Inception features, after 12.8 million images, on all images"

@@ -22,7 +22,7 @@ from training.run_dir import device_name
 
 STEP_OVERHEAD_S: Final = 0.02
 """What a training step takes however small its networks: measured with preset `smoke` on one CPU thread."""
-SETUP_S: Final = 5.0
+SETUP_S: Final = 1.0
 """Of a unit: images from the cache, networks, a run folder."""
 INCEPTION_SHARE: Final = 4.0
 """Cost of two passes of Inception over that of both EfficientNets: 2 x 11.4 to 5.7 GFLOP."""

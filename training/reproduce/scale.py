@@ -143,10 +143,12 @@ def _smaller_size(scale: Scale) -> Scale | None:
 
 
 def _shorter_training(scale: Scale) -> Scale | None:
-    halved = {name: getattr(scale, name) / 2 for name in _KIMG_FLOORS}
-    if any(halved[name] < floor for name, floor in _KIMG_FLOORS.items()):
-        return None
-    return replace(scale, **halved)
+    changes: dict[str, Any] = {
+        name: max(getattr(scale, name) / 2, floor)
+        for name, floor in _KIMG_FLOORS.items()
+        if getattr(scale, name) > floor
+    }
+    return replace(scale, **changes) if changes else None
 
 
 def _fewer_classifiers(scale: Scale) -> Scale | None:

@@ -1,0 +1,93 @@
+"""`masan reproduce`: a plan before anything runs, one line for what cannot be done."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from masan.cli import _load_training_app
+from tests.unit.training.reproduce.conftest import TINY
+from training.errors import ConfigInvalidError
+
+
+def run(*arguments: object) -> str:
+    """What the command printed; raises what it raised."""
+    app = _load_training_app("reproduce")
+    assert get_command(app).name is not None or app.registered_commands
+    result = CliRunner().invoke(app, ["reproduce", *map(str, arguments)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def tiny(*settings: str) -> list[str]:
+    return [part for setting in (*TINY, *settings) for part in ("--set", setting)]
+
+
+def test_table_is_planned_run_and_written(smears: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ("table2", "--data", smears, "--out", out, "--only", "color", "--threads", 1, *tiny())
+
+    said = run(*arguments)
+
+    assert said.startswith("table2: 3 units, about ")
+    assert "dropped against the paper: resolution 256 -> 16; base_channels 32 -> 4;" in said
+    assert (
+        f"3 units run, 0 kept; wrote {out / 'table2.md'}, {out / 'table2.json'}, {out / 'table2.svg'}" in said
+    )
+    made = json.loads((out / "table2.json").read_text())["made"]
+    assert str(smears) not in made["command"]
+    assert made["dataset"]["images_per_class"] == {"benign": 20, "pro": 20}
+    assert made["hours"] > 0
+    assert "0 units run, 3 kept" in run(*arguments)
+
+
+def test_dry_run_prints_the_plan_and_runs_nothing(smears: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    said = run(
+        "table3", "--data", smears, "--out", out, "--dry-run", "--budget", "10m", *tiny("resolution=64")
+    )
+
+    assert "table3: " in said
+    assert "dropped against the paper: " in said
+    assert [path.name for path in out.iterdir()] == ["calibration.json"]
+
+
+def test_figure_of_the_checkpoint_that_ships(tmp_path: Path) -> None:
+    said = run("figure3", "--show", "Ours=b-all", "--out", tmp_path)
+
+    assert said == f"wrote {tmp_path / 'figure3.png'}\n"
+    with Image.open(tmp_path / "figure3.png") as picture:
+        assert picture.height > 4 * 128
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("table2",), "--data is missing"),
+        (("table2", "--data", "nowhere"), "dataset nowhere"),
+        (("table2", "--data", "DATA", "--budget", "soon"), "--budget 'soon' is not a duration"),
+        (
+            ("table2", "--data", "DATA", "--budget", "1s"),
+            "--budget 1 s is too small: the smallest plan takes",
+        ),
+        (("table2", "--data", "DATA", "--only", "best"), "--only 'best' is not one of none, color"),
+        (("table2", "--data", "DATA", "--bars", "both"), "--bars 'both' is for table3; table2"),
+        (("table1", "--data", "DATA", "--gan-train-scope", "fold"), "--gan-train-scope 'fold' is for table3"),
+        (("table3", "--data", "DATA", "--classifier", "vgg"), "--classifier 'vgg' is not one of resnet34"),
+        (("table2", "--data", "DATA", "--set", "speed=1"), "--set 'speed=1': write name=value"),
+        (("table2", "--data", "DATA", "--device", "abacus"), "--device 'abacus'"),
+        (("table2", "--data", "DATA", "--only", "color", "--inception-weights", "no.pth"), "no.pth"),
+        (("figure3", "--show", "A=absent@1"), "--show: no checkpoint 'absent@1'"),
+    ],
+)
+def test_bad_input_is_named(smears: Path, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    given = [str(smears) if word == "DATA" else word for word in arguments]
+
+    with pytest.raises(ConfigInvalidError if "nowhere" not in given else Exception, match=message):
+        run(*given, "--out", tmp_path / "out", *tiny())
+
+    assert not (tmp_path / "out" / "runs").exists()
