@@ -43,11 +43,13 @@ class PlainUpBlock(nn.Module):
 
     def __init__(self, block: UpBlock) -> None:
         super().__init__()
-        self.norm, self.conv = block.norm, block.conv
+        self.norm, self.noise, self.conv = block.norm, block.noise, block.conv
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        doubled = F.interpolate(x, scale_factor=2.0, mode="nearest")
-        out: Tensor = self.conv(lrelu(plain_adain(self.norm, doubled, condition)))
+    def forward(self, x: Tensor, condition: Tensor, noise: Tensor | None = None) -> Tensor:
+        normalized = plain_adain(self.norm, F.interpolate(x, scale_factor=2.0, mode="nearest"), condition)
+        if self.noise is not None and noise is not None:
+            normalized = self.noise(normalized, F.interpolate(noise, scale_factor=2.0, mode="nearest"))
+        out: Tensor = self.conv(lrelu(normalized))
         return out
 
 
@@ -116,7 +118,7 @@ class PlainLoop:
                 average.lerp_(parameter, 0.002)
 
     def _generate(self, label: Tensor) -> Tensor:
-        z = torch.randn(len(label), self.G.latent_dim, device=label.device)
+        z = torch.randn(len(label), self.fast.latent_dim, device=label.device)
         images: Tensor = self.G(z, label)
         return images
 

@@ -5,14 +5,14 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from model_store.generators.layers import use_transposed_convolutions
-from model_store.generators.registry import build_generator
+from model_store.generators.registry import Generator, build_generator
 from training import losses
 from training.adversaries import Adversary, PixelAdversary, ProjectedAdversary
 from training.batches import Batches
@@ -61,6 +61,7 @@ class Trainer:
         self.target_colors = self.batches.mean_colors()
 
         self.G = build_generator("masan", generator_config(config, len(dataset.classes))).to(self.device)
+        self.latent_dim = cast("Generator", self.G).latent_dim
         use_transposed_convolutions(self.G).to(memory_format=MEMORY_FORMATS[config.run.memory_format])
         names = spectral_weights(self.G, exclude=config.generator.unnormalized)
         initialize(self.G, config.generator.init_gain, exclude=("attention",))
@@ -124,7 +125,7 @@ class Trainer:
         return terms
 
     def _latents(self, n: int, generator: torch.Generator | None) -> Tensor:
-        return torch.randn(n, self.G.latent_dim, generator=generator, device=self.device)
+        return torch.randn(n, self.latent_dim, generator=generator, device=self.device)
 
     def _generate(self, weights: dict[str, Tensor], z: Tensor, label: Tensor) -> Tensor:
         with self.autocast():

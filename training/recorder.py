@@ -98,7 +98,7 @@ def sample_grid(trainer: Trainer) -> npt.NDArray[np.uint8]:
     random = torch.Generator().manual_seed(0)
     rows = []
     for label in torch.eye(len(trainer.classes)):
-        z = torch.randn(GRID_PER_CLASS, generator.latent_dim, generator=random)
+        z = torch.randn(GRID_PER_CLASS, trainer.latent_dim, generator=random)
         images = generator(z, label.expand(GRID_PER_CLASS, -1))
         rows.append(((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1))
     return np.asarray(torch.cat(rows).numpy())
