@@ -109,6 +109,19 @@ def publish(
     dataset_name: Annotated[str, typer.Option(help="What the dataset is called.")] = "folder",
     dataset_license: Annotated[str, typer.Option(help="Terms of the dataset.")] = "unknown",
     notes: Annotated[str, typer.Option(help="What else a reader should know.")] = "",
+    allow_copies: Annotated[
+        bool,
+        typer.Option(
+            "--allow-copies", help="Publish although generated images copy training images; is recorded."
+        ),
+    ] = False,
+    reference: Annotated[
+        bool,
+        typer.Option(
+            "--reference/--no-reference",
+            help="Ship a reference set of the real images' features (no pixels), to judge without the data.",
+        ),
+    ] = True,
 ) -> None:
     """Publish a run's generator, with its quality report, into a model store."""
     from model_store.errors import ModelStoreError
@@ -128,6 +141,8 @@ def publish(
         dataset_license=dataset_license,
         notes=notes,
         n_fake=n,
+        allow_copies=allow_copies,
+        reference_set=reference,
     )
     try:
         with stage_bars() as tell:

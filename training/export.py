@@ -13,15 +13,18 @@ from torch import nn
 from model_store.generators.registry import Generator
 from model_store.manifest import DatasetInfo, FileEntry, Manifest, TrainingHistory
 from model_store.quality.feature_cache import FeatureCache
-from model_store.report import REPORT_FILE
+from model_store.quality.reference_set import REFERENCE_FILE
+from model_store.report import REPORT_FILE, QualityReport
 from model_store.sampling import make_reproducible
 from model_store.store import Checkpoint, ModelStore
 from model_store.weights import WEIGHTS_FILE, decode_weights, encode_weights
 from training.config import DataConfig, RunConfig
 from training.data import Dataset, default_cache_dir, load_dataset
 from training.errors import DatasetInvalidError, RunInvalidError
-from training.evaluation.reference import Progress
-from training.evaluation.report import Drawing, evaluate_checkpoint
+from training.evaluation.kept_reference import make_reference_set
+from training.evaluation.memorization import CopiesFoundError, describe, flagged_pairs
+from training.evaluation.reference import DatasetReference, Progress
+from training.evaluation.report import Drawing, evaluate_against
 from training.folding import fold_generator, generator_config
 from training.run_dir import RunDir
 
@@ -33,6 +36,8 @@ NOT_FOR: Final = (
     "Diagnosis, or any statement about a patient. Synthetic images must not enter a clinical record or the"
     " test set of a clinical evaluation."
 )
+REFUSED_REPORT_FILE: Final = "refused-report.json"
+"""In a run folder: the report that a publication was refused for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +47,8 @@ class Publication:
     version: None takes the next whole number. data: the images trained on; None looks where the run found
     them. state: `best.pt` is the snapshot with the lowest score, `state.pt` the last, also taken where no
     snapshot was scored. classes: folder -> slug, where the checkpoint shall name classes otherwise than the
-    run. n_fake: images per class the report draws.
+    run. n_fake: images per class the report draws. allow_copies: publish also if some of them are copies of
+    training images; the manifest says so. reference_set: let what is kept of the real images ship along.
     """
 
     name: str
@@ -55,6 +61,8 @@ class Publication:
     license: str = "Apache-2.0"
     notes: str = ""
     n_fake: int = 500
+    allow_copies: bool = False
+    reference_set: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -111,8 +119,8 @@ def publish_generator(
 ) -> Checkpoint:
     """Judge a generator against the run's data and publish it. Weights are stored and judged as float16.
 
-    Raises RunInvalidError if the data are not those of the run, ModelAlreadyPublishedError, and what
-    `evaluate_checkpoint` raises.
+    Raises RunInvalidError if the data are not those of the run, CopiesFoundError if a generated image is a
+    copy of a training image, ModelAlreadyPublishedError, and what `evaluate_against` raises.
     """
     environment = run_dir.environment()
     weights = encode_weights(trained.network, torch.float16)
@@ -144,18 +152,43 @@ def publish_generator(
     )
     make_reproducible()
     generator: Generator = decode_weights(weights, manifest, WEIGHTS_FILE)
-    report = evaluate_checkpoint(
+    reference = DatasetReference(
+        dataset, cache=FeatureCache(default_cache_dir()), deduplicated=trained.data.deduplicate
+    )
+    report = evaluate_against(
+        reference,
         generator,
         manifest.digest,
         dataset.classes,
-        dataset,
         drawing=Drawing(n_fake=publication.n_fake),
-        cache=FeatureCache(default_cache_dir()),
         progress=progress,
     )
-    content = (report.model_dump_json(indent=1) + "\n").encode()
-    manifest = manifest.model_copy(update={"reports": (_entry(REPORT_FILE, content),)})
-    return store.publish(manifest, {WEIGHTS_FILE: weights, REPORT_FILE: content})
+    overrides = _overrides(run_dir, report, publication)
+    files = {REPORT_FILE: _report_bytes(report)}
+    if publication.reference_set:
+        files[REFERENCE_FILE] = make_reference_set(dataset, reference, progress=progress).encode()
+    entries = tuple(_entry(path, content) for path, content in files.items())
+    manifest = manifest.model_copy(update={"reports": entries, "overrides": overrides})
+    return store.publish(manifest, {WEIGHTS_FILE: weights, **files})
+
+
+def _overrides(run_dir: RunDir, report: QualityReport, publication: Publication) -> tuple[str, ...]:
+    """What speaks against publishing and is allowed, for the manifest.
+
+    Raises CopiesFoundError for copies that are not allowed; their report is kept in the run folder.
+    """
+    pairs = flagged_pairs(report)
+    if not pairs:
+        return ()
+    if not publication.allow_copies:
+        kept = run_dir.path / REFUSED_REPORT_FILE
+        kept.write_bytes(_report_bytes(report))
+        raise CopiesFoundError(pairs, f"look at them ({kept} names each), then --allow-copies publishes")
+    return (f"allowed although {describe(pairs)}",)
+
+
+def _report_bytes(report: QualityReport) -> bytes:
+    return (report.model_dump_json(indent=1) + "\n").encode()
 
 
 def _dataset_of(run_dir: RunDir, data: Path | None, trained: TrainedGenerator) -> Dataset:
@@ -200,8 +233,14 @@ def _next_version(store: ModelStore, name: str) -> str:
 
 
 def _lineage(run_dir: RunDir) -> str:
-    """One sentence for a run that was grown from a smaller one."""
+    """One sentence for a run that did not start from nothing."""
     for entry in run_dir.history():
+        origin = entry.get("initialized_from")
+        if origin:
+            return (
+                f"Started from {origin['checkpoint']} (digest {origin['digest'][:16]}), whose"
+                f" {origin['images_seen']} images and {origin['hours']} h are included."
+            )
         parent = entry.get("grown_from")
         if parent:
             return (

@@ -28,7 +28,7 @@ from model_store.store import MANIFEST_FILE, Checkpoint, ModelStore
 
 REFERENCE_FILE: Final = "reference.safetensors"
 FEATURE_BITS: Final = 4.5
-HISTOGRAM_BITS: Final = 2.0
+HISTOGRAM_BITS: Final = 3.0
 PROJECTION_BITS: Final = 4.0
 """Mean bits a value. Source: errors measured on the B-ALL set, docs/reference-sets.md."""
 
@@ -120,6 +120,8 @@ class ReferenceSet:
         tensors |= histogram.tensors("luma_histogram")
         descriptors = PackedMatrix.of(self.thumbnails.descriptors, PROJECTION_BITS)
         tensors |= descriptors.tensors("thumbnails.descriptors")
+        # Bytes are written in memory order, whatever order the array says they are in.
+        tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
         return save(tensors, {"masan_reference_set": self.info.model_dump_json()})
 
     @classmethod

@@ -4,9 +4,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from model_store.quality.reference_set import load_reference_set
+from model_store.quality.series import HELD_OUT_BLOCK
 from model_store.sampling import make_reproducible
 from model_store.store import Checkpoint, ModelStore
 from model_store.weights import load_generator
@@ -76,19 +79,36 @@ def test_manifest_says_what_the_run_was(run_dir: RunDir, published: Checkpoint) 
     assert manifest.training.notes == "A test."
     assert manifest.dataset.digest == run_dir.environment()["dataset"]["digest"]
     assert manifest.dataset.held_out == "series block 5 of 5, by class and scale-bar style"
-    assert [report.path for report in manifest.reports] == ["report.json"]
+    assert [report.path for report in manifest.reports] == ["report.json", "reference.safetensors"]
+    assert manifest.overrides == ()
+
+
+def test_reference_set_of_the_whole_dataset_ships_along(
+    run_dir: RunDir, store: ModelStore, published: Checkpoint
+) -> None:
+    kept = load_reference_set(store, published)
+
+    report = json.loads(store.read_file(published, "report.json"))
+    assert kept.info.classes == published.manifest.classes
+    assert kept.info.digest == report["primary"]["reference_digest"]
+    assert kept.info.resolution == 16
+    assert len(kept.labels) == sum(figures["n_real"] for figures in report["primary"]["classes"].values())
+    assert len(kept.thumbnails.descriptors) == np.sum(kept.blocks != HELD_OUT_BLOCK)
 
 
 def test_next_publication_takes_the_next_number_and_may_rename_classes(
     run_dir: RunDir, store: ModelStore, published: Checkpoint
 ) -> None:
-    renamed = Publication(name="tiny", n_fake=12, classes={"Early": "early_pre_b", "Pro": "pro"})
+    renamed = Publication(
+        name="tiny", n_fake=12, reference_set=False, classes={"Early": "early_pre_b", "Pro": "pro"}
+    )
 
     checkpoint = publish_run(run_dir, store, renamed)
 
     assert checkpoint.manifest.version == "2"
     assert checkpoint.manifest.classes == ("benign", "early_pre_b", "pre_b", "pro")
     assert list(checkpoint.manifest.dataset.images_per_class) == ["benign", "early_pre_b", "pre_b", "pro"]
+    assert [report.path for report in checkpoint.manifest.reports] == ["report.json"]
     report = json.loads(store.read_file(checkpoint, "report.json"))
     assert set(report["primary"]["classes"]) == {"benign", "early_pre_b", "pre_b", "pro"}
 
