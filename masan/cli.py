@@ -198,12 +198,13 @@ def work(
 
 
 def _register_training_commands() -> None:
-    """`masan train|publish|evaluate|report|data` hand all their arguments to `training.cli`."""
+    """`masan train|publish|evaluate|reference|report|data` hand all their arguments to `training.cli`."""
     raw = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
     for name, text in (
         ("train", "Train a checkpoint on a folder-per-class dataset."),
         ("publish", "Publish a trained generator into a model store."),
         ("evaluate", "Judge a checkpoint against real images, class by class."),
+        ("reference", "Keep what judges need of real images, without their pixels."),
         ("report", "Show a checkpoint's quality report as a page to look at."),
         ("reproduce", "Remake a table of the paper, or its figure of samples, within a budget."),
         ("data", "Check and prepare a dataset."),
@@ -230,6 +231,11 @@ def _load_training_app(name: str) -> typer.Typer:
 
         training = typer.Typer(add_completion=False)
         training.command(name)(evaluate)
+    elif name == "reference":
+        from training.reference_command import app as reference
+
+        training = typer.Typer(add_completion=False)
+        training.add_typer(reference, name=name)
     elif name == "report":
         from training.evaluation.report_command import report
 

@@ -13,22 +13,32 @@ from rich.console import Console
 from model_store.builtin import builtin_store
 from model_store.errors import ModelStoreError
 from model_store.quality.feature_cache import DEFAULT_CACHE_FOLDER, FeatureCache
+from model_store.quality.reference_set import load_reference_set
 from model_store.report import QualityReport
 from model_store.sampling import make_reproducible
-from model_store.store import ModelStore
+from model_store.store import Checkpoint, ModelStore
 from model_store.weights import load_generator
 from training.data import load_dataset
 from training.errors import TrainingError
-from training.evaluation.networks import FidChoice, NetworkOptions, find_networks
-from training.evaluation.reference import Progress
-from training.evaluation.report import Drawing, evaluate_checkpoint
+from training.evaluation.drawing import chosen_device
+from training.evaluation.kept_reference import KeptReference
+from training.evaluation.networks import FidChoice, NetworkOptions, PublishedNetworks, find_networks
+from training.evaluation.reference import DatasetReference, Progress, RealReference
+from training.evaluation.report import Drawing, evaluate_against
 from training.evaluation.tables import report_tables
 from training.stages import stage_bars
+
+NEEDS_IMAGES = "the reference set keeps no features of this network"
 
 
 def evaluate(
     checkpoint: Annotated[str, typer.Argument(help="name, name@version or name@alias.")],
-    data: Annotated[Path, typer.Option("--data", help="Real images, a folder per class.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", help="Real images, a folder per class; default: the checkpoint's own reference set."
+        ),
+    ] = None,
     n: Annotated[int, typer.Option("--n", "-n", help="Generated images per class.")] = 500,
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the report.")] = Path(
         "report.json"
@@ -88,7 +98,7 @@ def evaluate(
                 data=data,
                 drawing=Drawing(n_fake=n, seed=seed, truncation=truncation, fid_n_fake=fid_n),
                 networks=options,
-                device=_device(device),
+                device=chosen_device(device),
                 cache_dir=cache_dir.expanduser(),
             )
             report = _evaluate(request, stages)
@@ -107,7 +117,7 @@ class _Request:
 
     reference: str
     store: ModelStore
-    data: Path
+    data: Path | None
     drawing: Drawing
     networks: NetworkOptions
     device: torch.device
@@ -116,36 +126,39 @@ class _Request:
 
 def _evaluate(request: _Request, stages: Progress) -> QualityReport:
     make_reproducible()
-    networks = find_networks(request.networks, device=request.device)
     checkpoint = request.store.resolve(request.reference)
     manifest = checkpoint.manifest
     generator = load_generator(request.store, checkpoint, request.device)
-    dataset = load_dataset(
-        request.data,
-        resolution=manifest.resolution,
-        deduplicate=True,
-        cache_dir=request.cache_dir,
-        progress=lambda done, total: stages("read images", done, total),
-    )
-    return evaluate_checkpoint(
+    return evaluate_against(
+        _reference(request, checkpoint, stages),
         generator,
         manifest.digest,
         manifest.classes,
-        dataset,
         drawing=request.drawing,
-        cache=FeatureCache(request.cache_dir),
-        networks=networks,
-        deduplicated=True,
+        networks=_networks(request),
         progress=stages,
     )
 
 
-def _device(name: str) -> torch.device:
-    """Raises ValueError for a device that does not exist or is not here."""
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"device is {name!r}; it must be cpu, cuda or cuda:N") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device is {name!r}; this machine has {torch.cuda.device_count()} CUDA devices")
-    return device
+def _reference(request: _Request, checkpoint: Checkpoint, stages: Progress) -> RealReference:
+    """The real images given, else what the checkpoint keeps of its own. Raises ReferenceSetAbsentError."""
+    if request.data is None:
+        return KeptReference(load_reference_set(request.store, checkpoint))
+    dataset = load_dataset(
+        request.data,
+        resolution=checkpoint.manifest.resolution,
+        deduplicate=True,
+        cache_dir=request.cache_dir,
+        progress=lambda done, total: stages("read images", done, total),
+    )
+    return DatasetReference(dataset, cache=FeatureCache(request.cache_dir), deduplicated=True)
+
+
+def _networks(request: _Request) -> PublishedNetworks:
+    """Without the real images nothing can be said on networks whose features are not kept."""
+    networks = find_networks(request.networks, device=request.device)
+    if request.data is not None or not (networks.inception or networks.clip):
+        return networks
+    if request.networks != NetworkOptions():
+        raise ValueError("a FID or CMMD needs the real images; give --data")
+    return PublishedNetworks(fid_reason=NEEDS_IMAGES, cmmd_reason=NEEDS_IMAGES)
