@@ -48,7 +48,16 @@ def test_dry_run_prints_the_plan_and_runs_nothing(smears: Path, tmp_path: Path) 
     out = tmp_path / "out"
 
     said = run(
-        "table3", "--data", smears, "--out", out, "--dry-run", "--budget", "10m", *tiny("resolution=64")
+        "table3",
+        "--data",
+        smears,
+        "--out",
+        out,
+        "--dry-run",
+        "--budget",
+        "10m",
+        *("--only", "ldm", "--classifier", "cnn"),
+        *tiny("resolution=32"),
     )
 
     assert "table3: " in said
@@ -71,7 +80,7 @@ def test_figure_of_the_checkpoint_that_ships(tmp_path: Path) -> None:
         (("table2", "--data", "nowhere"), "dataset nowhere"),
         (("table2", "--data", "DATA", "--budget", "soon"), "--budget 'soon' is not a duration"),
         (
-            ("table2", "--data", "DATA", "--budget", "1s"),
+            ("table2", "--data", "DATA", "--only", "color", "--budget", "1s"),
             "--budget 1 s is too small: the smallest plan takes",
         ),
         (("table2", "--data", "DATA", "--only", "best"), "--only 'best' is not one of none, color"),

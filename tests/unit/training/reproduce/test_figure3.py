@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -25,7 +26,7 @@ from training.reproduce.workspace import Workspace
 CPU = torch.device("cpu")
 
 
-def flat(value: int, n: int = 2) -> np.ndarray:  # type: ignore[type-arg]
+def flat(value: int, n: int = 2) -> npt.NDArray[np.uint8]:
     return np.full((n, 8, 8, 3), value, dtype=np.uint8)
 
 
