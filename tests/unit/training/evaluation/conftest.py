@@ -10,6 +10,13 @@ import torch
 from torch import Tensor, nn
 
 
+@pytest.fixture(autouse=True)
+def torch_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of torch, so that no test finds weights; returns where it keeps them."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    return tmp_path / "torch" / "hub" / "checkpoints"
+
+
 @pytest.fixture(scope="package")
 def fidelity() -> Any:
     return pytest.importorskip("torch_fidelity", reason="needs torch-fidelity: pip install 'masan[fid]'")

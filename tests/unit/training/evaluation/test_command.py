@@ -66,6 +66,11 @@ def test_the_report_is_written_and_shown(
         ("tiny@1", {"--data": "/absent"}, "no such folder"),
         ("tiny@1", {"--device": "abacus"}, "device is 'abacus'"),
         ("tiny@1", {"--device": "cuda:99"}, "device is 'cuda:99'"),
+        ("tiny@1", {"--fid-n": "3"}, "fid_n_fake is 3"),
+        ("tiny@1", {"--extractor": "inception"}, "FID needs"),
+        ("tiny@1", {"--extractor": "vgg"}, "vgg"),
+        ("tiny@1", {"--inception-weights": "absent.pth"}, "absent.pth"),
+        ("tiny@1", {"--clip-weights": "absent.pt"}, "absent.pt"),
     ],
 )
 def test_bad_input_is_named_in_one_line(

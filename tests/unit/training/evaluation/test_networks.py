@@ -15,11 +15,6 @@ from training.evaluation.networks import FidChoice, NetworkOptions, find_network
 from training.evaluation.pinned_weights import PinnedWeights
 
 
-@pytest.fixture(autouse=True)
-def _empty_torch_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-
-
 def pinned(published: PinnedWeights, path: Path) -> PinnedWeights:
     """The same entry for another file."""
     return replace(published, sha256_prefix=hashlib.sha256(path.read_bytes()).hexdigest()[:8])
