@@ -33,6 +33,7 @@ def run_units(
     SIGTERM or Ctrl-C ends the unit at work, a training where it can go on; then StoppedError is raised.
     """
     ordered = in_order(units)
+    _read_images(ordered, workspace)
     missing = [unit for unit in ordered if workspace.result(unit) is None]
     kept = len(ordered) - len(missing)
     if kept:
@@ -48,6 +49,15 @@ def run_units(
                 f"{error}; {kept + number} of {len(ordered)} units are finished, the same command goes on"
             ) from None
     return Done(ran=len(missing), kept=kept)
+
+
+def _read_images(units: Sequence[Unit], workspace: Workspace) -> None:
+    """Read and clean the images in every way that is needed; the first time this takes a minute or two."""
+    before = workspace.tell
+    with stage_bars() as workspace.tell:
+        for spec in dict.fromkeys(unit.data for unit in units):
+            workspace.digest(spec)
+    workspace.tell = before
 
 
 def _run(unit: Unit, workspace: Workspace) -> None:
