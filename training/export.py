@@ -15,6 +15,7 @@ from model_store.manifest import DatasetInfo, FileEntry, Manifest, TrainingHisto
 from model_store.quality.feature_cache import FeatureCache
 from model_store.quality.reference_set import REFERENCE_FILE
 from model_store.report import REPORT_FILE, QualityReport
+from model_store.report_page import REPORT_PAGE_FILE, render_report
 from model_store.sampling import make_reproducible
 from model_store.store import Checkpoint, ModelStore
 from model_store.weights import WEIGHTS_FILE, decode_weights, encode_weights
@@ -25,6 +26,7 @@ from training.evaluation.kept_reference import make_reference_set
 from training.evaluation.memorization import CopiesFoundError, describe, flagged_pairs
 from training.evaluation.reference import DatasetReference, Progress
 from training.evaluation.report import Drawing, evaluate_against
+from training.evaluation.report_images import Painter, contact_sheets
 from training.folding import fold_generator, generator_config
 from training.run_dir import RunDir
 
@@ -164,7 +166,9 @@ def publish_generator(
         progress=progress,
     )
     overrides = _overrides(run_dir, report, publication)
-    files = {REPORT_FILE: _report_bytes(report)}
+    painter = Painter.of(report, generator, dataset.classes, progress)
+    page = render_report(report, contact_sheets(painter), checkpoint=manifest.reference)
+    files = {REPORT_FILE: _report_bytes(report), REPORT_PAGE_FILE: page.encode()}
     if publication.reference_set:
         files[REFERENCE_FILE] = make_reference_set(dataset, reference, progress=progress).encode()
     entries = tuple(_entry(path, content) for path, content in files.items())

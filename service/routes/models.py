@@ -59,7 +59,7 @@ def get_model(services: ServicesDep, name: str, version: str) -> ModelCardBody:
         raise NotFoundError(f"There is no version {version[:100]!r} of a model {name[:100]!r}; see /models.")
     checkpoint = services.models.resolve(f"{name}@{version}")
     reference = checkpoint.manifest.reference
-    has_report = bool(checkpoint.manifest.reports)
+    has_report = services.models.report(checkpoint) is not None
     return ModelCardBody(
         digest=f"sha256:{checkpoint.manifest.digest}",
         aliases=[alias for alias, target in services.models.aliases(name).items() if target == version],

@@ -10,6 +10,7 @@ import torch
 
 from model_store.quality.reference_set import load_reference_set
 from model_store.quality.series import HELD_OUT_BLOCK
+from model_store.report_page import read_report_page
 from model_store.sampling import make_reproducible
 from model_store.store import Checkpoint, ModelStore
 from model_store.weights import load_generator
@@ -79,7 +80,11 @@ def test_manifest_says_what_the_run_was(run_dir: RunDir, published: Checkpoint) 
     assert manifest.training.notes == "A test."
     assert manifest.dataset.digest == run_dir.environment()["dataset"]["digest"]
     assert manifest.dataset.held_out == "series block 5 of 5, by class and scale-bar style"
-    assert [report.path for report in manifest.reports] == ["report.json", "reference.safetensors"]
+    files = ["report.json", "report.html", "reference.safetensors"]
+    assert [report.path for report in manifest.reports] == files
+    page = read_report_page(store, published)
+    assert page is not None
+    assert "data:image/webp;base64," in page  # generated images to look at
     assert manifest.overrides == ()
 
 
@@ -108,7 +113,7 @@ def test_next_publication_takes_the_next_number_and_may_rename_classes(
     assert checkpoint.manifest.version == "2"
     assert checkpoint.manifest.classes == ("benign", "early_pre_b", "pre_b", "pro")
     assert list(checkpoint.manifest.dataset.images_per_class) == ["benign", "early_pre_b", "pre_b", "pro"]
-    assert [report.path for report in checkpoint.manifest.reports] == ["report.json"]
+    assert [report.path for report in checkpoint.manifest.reports] == ["report.json", "report.html"]
     report = json.loads(store.read_file(checkpoint, "report.json"))
     assert set(report["primary"]["classes"]) == {"benign", "early_pre_b", "pre_b", "pro"}
 
