@@ -61,6 +61,32 @@ def test_features_do_not_depend_on_the_batch(extractor: FeatureExtractor, smears
     assert np.abs(together[0] - together[1]).max() > 0.1
 
 
+@pytest.mark.parametrize("variant", [0, 2])
+def test_features_are_the_mean_maps_of_the_published_network(variant: int, smears: list[np.ndarray]) -> None:
+    """What is done for speed, folding and padding within convolutions, changes no feature."""
+    large = [np.asarray(Image.fromarray(s).resize((256, 256), Image.Resampling.BICUBIC)) for s in smears[:1]]
+    pixels = torch.from_numpy(np.stack(large)).permute(0, 3, 1, 2).float()
+
+    features = FeatureExtractor(variant).features(large)
+
+    with torch.inference_mode():
+        maps = _maps(load_efficientnet_lite(variant, fold_batch_norm=False), pixels)
+    assert np.allclose(features, maps.mean(dim=(2, 3)).numpy(), atol=1e-4)
+
+
+def test_features_do_not_depend_on_the_workers(extractor: FeatureExtractor, smears: list[np.ndarray]) -> None:
+    alone = extractor.features(smears, batch_size=1)
+    done: list[int] = []
+    extractor.workers = 2
+    try:
+        together = extractor.features(smears, batch_size=1, progress=done.append)
+    finally:
+        extractor.workers = 1
+
+    assert np.array_equal(together, alone)
+    assert done == [1, 2, 3]
+
+
 def test_native_images_take_the_path_of_resized_ones(
     extractor: FeatureExtractor, smears: list[np.ndarray]
 ) -> None:
