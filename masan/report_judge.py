@@ -71,6 +71,7 @@ class CheckpointJudge:
                 manifest.classes,
                 drawing=Drawing(n_fake=n),
                 networks=networks,
+                workers=self._threads,
                 progress=progress,
             )
         except (TrainingError, ValueError) as error:

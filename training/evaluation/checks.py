@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from model_store.quality.parallel import in_parallel
 from model_store.quality.thumbnails import CopySearch, Match
 from model_store.report import ClassChecks, FlaggedImage
 from training.evaluation.color import PixelStatistics, color_figures
@@ -39,16 +40,17 @@ def class_checks(
     *,
     source_name: Callable[[int], str] = str,
     label_agreement_ratio: float | None = None,
+    workers: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> ClassChecks:
     """Checks of one class's generated images [n, H, W, 3].
 
     training_images: of all classes; source_name: what to call the one found at an index.
     label_agreement_ratio: share that a classifier trained on real images gives this class.
-    progress: called with the number of images compared with the training images.
+    workers: searches at once. progress: called with the number of images compared with the training images.
     """
     pixels = PixelStatistics.of(generated)
-    match = _search(training_images, generated, progress)
+    match = _search(training_images, generated, workers, progress)
     is_copy = match.correlation > training_images.threshold
     unseen = real.unseen_similarity
     return ClassChecks(
@@ -77,13 +79,18 @@ def class_checks(
     )
 
 
-def _search(index: CopySearch, images: ImageArray, progress: Callable[[int], None] | None) -> Match:
-    parts = []
-    for start in range(0, len(images), _SEARCHED_AT_ONCE):
-        parts.append(index.search(images[start : start + _SEARCHED_AT_ONCE]))
+def _search(
+    index: CopySearch, images: ImageArray, workers: int, progress: Callable[[int], None] | None
+) -> Match:
+    parts = [images[start : start + _SEARCHED_AT_ONCE] for start in range(0, len(images), _SEARCHED_AT_ONCE)]
+    found: list[Match] = []
+    done = 0
+    for part, match in zip(parts, in_parallel(index.search, parts, workers), strict=True):
+        found.append(match)
+        done += len(part)
         if progress is not None:
-            progress(min(start + _SEARCHED_AT_ONCE, len(images)))
+            progress(done)
     return Match(
-        correlation=np.concatenate([part.correlation for part in parts]),
-        index=np.concatenate([part.index for part in parts]),
+        correlation=np.concatenate([match.correlation for match in found]),
+        index=np.concatenate([match.index for match in found]),
     )

@@ -52,6 +52,10 @@ def evaluate(
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**64 - 1)] = 0,
     truncation: Annotated[float, typer.Option("--truncation", help="Above 0, at most 1.")] = 1.0,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")] = "cpu",
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", min=1, help="CPU threads; default: every core. Figures do not depend on it."),
+    ] = None,
     cache_dir: Annotated[
         Path, typer.Option("--cache-dir", help="Where features of real images are kept.")
     ] = DEFAULT_CACHE_FOLDER,
@@ -99,6 +103,7 @@ def evaluate(
                 drawing=Drawing(n_fake=n, seed=seed, truncation=truncation, fid_n_fake=fid_n),
                 networks=options,
                 device=chosen_device(device),
+                workers=jobs,
                 cache_dir=cache_dir.expanduser(),
             )
             report = _evaluate(request, stages)
@@ -121,6 +126,7 @@ class _Request:
     drawing: Drawing
     networks: NetworkOptions
     device: torch.device
+    workers: int | None
     cache_dir: Path
 
 
@@ -136,6 +142,7 @@ def _evaluate(request: _Request, stages: Progress) -> QualityReport:
         manifest.classes,
         drawing=request.drawing,
         networks=_networks(request),
+        workers=request.workers,
         progress=stages,
     )
 

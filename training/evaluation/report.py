@@ -13,9 +13,10 @@ import numpy.typing as npt
 from model_store.generators.registry import Generator
 from model_store.quality.extractors import FeatureExtractor, ImageExtractor
 from model_store.quality.feature_cache import FeatureCache
+from model_store.quality.parallel import available_cores, in_parallel
 from model_store.report import ClassChecks, CmmdReport, ExtractorReport, QualityReport
 from training.evaluation.checks import RealClass, class_checks
-from training.evaluation.drawing import device_of, draw_images
+from training.evaluation.drawing import device_of, draw_chosen
 from training.evaluation.figures import cmmd_report, extractor_report
 from training.evaluation.inception import InceptionExtractor, cellgan_image_count
 from training.evaluation.networks import PublishedNetworks
@@ -30,6 +31,8 @@ PRIMARY_VARIANT, JUDGE_VARIANT = 0, 2
 
 MINIMUM_IMAGES = 12
 """Fewest real and generated images of a class: two halves with five neighbours each."""
+
+_DRAWN_AT_ONCE = 32  # by one worker; a multiple of every micro-batch
 
 _NOTES = (
     "Frechet distances on EfficientNet-Lite features are not FIDs and compare only with reports of the same"
@@ -71,6 +74,7 @@ def evaluate_checkpoint(
     cache: FeatureCache | None = None,
     networks: PublishedNetworks | None = None,
     deduplicated: bool | None = None,
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> QualityReport:
     """`evaluate_against` the images of a dataset: all series blocks, the last unseen by the generator.
@@ -85,6 +89,7 @@ def evaluate_checkpoint(
         classes,
         drawing=drawing,
         networks=networks,
+        workers=workers,
         progress=progress,
     )
 
@@ -97,25 +102,31 @@ def evaluate_against(
     *,
     drawing: Drawing | None = None,
     networks: PublishedNetworks | None = None,
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> QualityReport:
     """Report of a generator against real images; extractors run on the generator's device.
 
     classes: slugs in the order of the generator's labels; the reference must hold all of them and no other.
-    networks: for FID and CMMD; without them a report has neither and says so.
+    networks: for FID and CMMD; without them a report has neither and says so. workers: batches computed at
+    once on a CPU, default one for each core; no figure depends on it.
     Raises ValueError if classes differ or one has fewer than MINIMUM_IMAGES images, and what the extractors
     raise.
     """
     _check(classes, reference)
     networks = networks or PublishedNetworks()
     tell: Progress = progress or (lambda *_: None)
-    draws = _Draws(generator, checkpoint_digest, tuple(classes), drawing or Drawing(), tell)
+    workers = workers or available_cores()
+    device = device_of(generator)
+    network_workers = workers if device.type == "cpu" else 1  # a GPU is kept busy by one
+    draws = _Draws(generator, checkpoint_digest, tuple(classes), drawing or Drawing(), network_workers, tell)
     generated = draws.images(_most_images(reference, draws.drawing, networks))
     judged = {slug: images[: draws.drawing.n_fake] for slug, images in generated.items()}
 
-    device = device_of(generator)
-    primary, _ = _judge(reference, FeatureExtractor(PRIMARY_VARIANT, device=device), judged, tell)
-    judge, judge_features = _judge(reference, FeatureExtractor(JUDGE_VARIANT, device=device), judged, tell)
+    extractors = [FeatureExtractor(variant, device=device) for variant in (PRIMARY_VARIANT, JUDGE_VARIANT)]
+    for extractor in (*extractors, *networks.inception, *([networks.clip] if networks.clip else [])):
+        extractor.workers = network_workers
+    (primary, _), (judge, judge_features) = (_judge(reference, one, judged, tell) for one in extractors)
     fids = [
         fid_report(reference, inception, generated, draws.drawing, tell) for inception in networks.inception
     ]
@@ -127,7 +138,7 @@ def evaluate_against(
         seed=draws.drawing.seed,
         primary=primary,
         judges=(judge, *(fid for fid in fids if fid is not None)),
-        checks=_checks(reference, judged, agreement, tell),
+        checks=_checks(reference, judged, agreement, workers, tell),
         utility=utility_figures(judge_features.real, judge_features.generated),
         deduplicated=reference.deduplicated,
         fid_reason=networks.fid_reason,
@@ -145,23 +156,33 @@ class _Draws:
     digest: str
     classes: tuple[str, ...]
     drawing: Drawing
+    workers: int
     tell: Progress
 
     def images(self, counts: Mapping[str, int]) -> dict[str, ImageArray]:
         """The first images of each class, as many as `counts` says, each [n, H, W, 3]."""
-        return {
-            slug: draw_images(
+        return {slug: self._of_class(slug, index, counts[slug]) for index, slug in enumerate(self.classes)}
+
+    def _of_class(self, slug: str, index: int, count: int) -> ImageArray:
+        def draw(part: range) -> ImageArray:
+            return draw_chosen(
                 self.generator,
                 self.digest,
                 slug,
                 index,
-                counts[slug],
+                part,
                 seed=self.drawing.seed,
                 truncation=self.drawing.truncation,
-                progress=_stage(self.tell, f"draw {slug}", counts[slug]),
             )
-            for index, slug in enumerate(self.classes)
-        }
+
+        parts = [
+            range(start, min(start + _DRAWN_AT_ONCE, count)) for start in range(0, count, _DRAWN_AT_ONCE)
+        ]
+        images: list[ImageArray] = []
+        for part, drawn in zip(parts, in_parallel(draw, parts, self.workers), strict=True):
+            images.append(drawn)
+            self.tell(f"draw {slug}", part.stop, count)
+        return np.concatenate(images)
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,6 +283,7 @@ def _checks(
     reference: RealReference,
     generated: Mapping[str, ImageArray],
     agreement: Mapping[str, tuple[float, float | None]],
+    workers: int,
     tell: Progress,
 ) -> dict[str, ClassChecks]:
     checks = {}
@@ -279,6 +301,7 @@ def _checks(
             reference.training_images(),
             source_name=reference.source_name,
             label_agreement_ratio=ratio,
+            workers=workers,
             progress=_stage(tell, f"search copies, {slug}", len(images)),
         )
     return checks

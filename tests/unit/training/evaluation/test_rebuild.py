@@ -44,7 +44,7 @@ def publish_with_report(store: ModelStore, folder: Path, data: Path, cache: Path
     manifest = describe("tiny", "0", weights, tiny_config())
     store.publish(manifest, {WEIGHTS_FILE: weights})
     out = folder / "report.json"
-    options = ["--data", str(data), "--n", str(N_FAKE), "--seed", "7", "--truncation", "0.9"]
+    options = ["--data", str(data), "--n", str(N_FAKE), "--seed", "7", "--truncation", "0.9", "--jobs", "1"]
     places = ["--out", str(out), "--store", store.url, "--cache-dir", str(cache)]
     result = CliRunner().invoke(app, ["tiny@0", *options, *places])
     assert result.exit_code == 0, result.output
@@ -86,6 +86,7 @@ def test_a_stored_report_is_rebuilt_from_checkpoint_and_data(
         ),
         cache=FeatureCache(cache),
         deduplicated=stored.deduplicated,
+        workers=3,  # another number than the command's
     )
 
     assert ensure_comparable(stored, rebuilt) == ("efficientnet-lite0", "efficientnet-lite2")
