@@ -132,6 +132,7 @@ class _Request:
 
 def _evaluate(request: _Request, stages: Progress) -> QualityReport:
     make_reproducible()
+    networks = _networks(request)  # before the long work, as what was asked for may not be here
     checkpoint = request.store.resolve(request.reference)
     manifest = checkpoint.manifest
     generator = load_generator(request.store, checkpoint, request.device)
@@ -141,7 +142,7 @@ def _evaluate(request: _Request, stages: Progress) -> QualityReport:
         manifest.digest,
         manifest.classes,
         drawing=request.drawing,
-        networks=_networks(request),
+        networks=networks,
         workers=request.workers,
         progress=stages,
     )
