@@ -39,7 +39,7 @@ def test_every_figure_but_mmd_is_plotted() -> None:
 
 def test_report_without_the_newer_floors_shows_those_it_has() -> None:
     report = judged("efficientnet-lite2", "c")
-    changes = {
+    changes: dict[str, object] = {
         "floor_figures": None,
         "floor_blocked_figures": None,
         "kid_to": {},

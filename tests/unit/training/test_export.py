@@ -71,7 +71,7 @@ def test_published_generator_is_the_run_s_averaged_one(
         assert torch.allclose(served(z, label), folded(z, label), atol=0.02)  # stored as float16
 
 
-def test_manifest_says_what_the_run_was(run_dir: RunDir, published: Checkpoint) -> None:
+def test_manifest_says_what_the_run_was(run_dir: RunDir, store: ModelStore, published: Checkpoint) -> None:
     manifest = published.manifest
 
     assert manifest.reference == "tiny@1"
