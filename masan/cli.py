@@ -182,19 +182,30 @@ def serve() -> None:
 @app.command()
 def work(
     queue: Annotated[
-        str, typer.Option("--queue", metavar="QUEUE", help="What to take: chunks (of images) or reports.")
+        str,
+        typer.Option(
+            "--queue", metavar="QUEUE", help="What to take: chunks (of images); or reports, webhooks."
+        ),
     ] = "chunks",
 ) -> None:
     """Run one worker alone, set by MASAN_... variables."""
-    modules = {"chunks": ("worker", "worker", "torch"), "reports": ("masan.report_worker", "training", "cv2")}
-    if queue not in modules:
+    wanted = frozenset(name.strip() for name in queue.split(","))
+    if wanted == {"chunks"}:
+        _become("worker", extra="worker", needs="torch")
+    if not wanted <= {"reports", "webhooks"}:
+        reason = "the process that makes images does nothing else" if "chunks" in wanted else "no such queue"
         raise typer.BadParameter(
-            f"--queue {queue!r} must be one of {', '.join(modules)}; a process takes from one queue alone"
+            f"--queue {queue!r}: {reason}; allowed: chunks, or reports,webhooks or one of them"
         )
-    module, extra, needs = modules[queue]
-    if queue == "reports":
-        _require("rq", "masan work --queue reports", extra="worker")
-    _become(module, extra=extra, needs=needs)
+    _require("rq", f"masan work --queue {queue}", extra="worker")
+    if wanted == {"webhooks"}:
+        _become("masan.webhook_worker", extra="worker", needs="pydantic_settings")
+    _become(
+        "masan.report_worker",
+        *(["--webhooks"] if "webhooks" in wanted else []),
+        extra="training",
+        needs="cv2",
+    )
 
 
 def _register_training_commands() -> None:
@@ -342,12 +353,12 @@ def _refuse_occupied(output: Path, *, replace: bool) -> None:
     check_folder(output, replace=replace)
 
 
-def _become(module: str, *, extra: str, needs: str) -> NoReturn:
+def _become(module: str, *arguments: str, extra: str, needs: str) -> NoReturn:
     """Replace this process, so that signals reach the module's own handlers."""
     _require(needs, f"masan's {module}", extra=extra)
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, signal.SIG_DFL)
-    os.execv(sys.executable, [sys.executable, "-P", "-m", module])  # noqa: S606 - our own module
+    os.execv(sys.executable, [sys.executable, "-P", "-m", module, *arguments])  # noqa: S606 - our own module
 
 
 def _require(module: str, what: str, *, extra: str) -> None:

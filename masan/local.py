@@ -36,7 +36,7 @@ _FOLDERS = ("valkey", "store", "results", "run", "logs")
 class StackConfig:
     """What an embedded stack is asked for. `port` None: 8000 if `prefer_default_port` and free, else any.
 
-    reports: whether a process makes quality reports too, where training is installed.
+    reports: whether a process delivers webhooks too and, where training is installed, makes quality reports.
     """
 
     data_dir: Path
@@ -158,11 +158,13 @@ class EmbeddedStack:
         self._supervisor.watch()
 
     def _start_reports(self, env: dict[str, str]) -> None:
-        """The process that makes quality reports; without it, images are still made."""
+        """The process that makes quality reports and delivers webhooks; without it, images are still made."""
+        env = env | self._worker_environment()
         if find_spec(_TRAINING_MODULE) is None:
             self._say("No quality reports: that needs masan[training]")
-            return
-        child = self._child("reports", env | self._worker_environment(), "masan.report_worker")
+            child = self._child("webhooks", env, "masan.webhook_worker")
+        else:
+            child = self._child("reports", env, "masan.report_worker", "--webhooks")
         self._supervisor.add(child, is_essential=False)
 
     def _make_folders(self) -> None:
@@ -220,11 +222,13 @@ class EmbeddedStack:
         threads = {name: os.environ.get(name, share) for name in _THREAD_VARIABLES}
         return threads | {"MASAN_HOST": "127.0.0.1", "MASAN_METRICS_PORT": "0"}
 
-    def _child(self, name: str, env: dict[str, str], module: str | None = None) -> ChildProcess:
+    def _child(
+        self, name: str, env: dict[str, str], module: str | None = None, *arguments: str
+    ) -> ChildProcess:
         """`-P` and the working folder keep a folder named like our packages from shadowing them."""
         return ChildProcess(
             name,
-            [sys.executable, "-P", "-m", module or name],
+            [sys.executable, "-P", "-m", module or name, *arguments],
             env=env,
             cwd=self.data_dir,
             log_path=self.data_dir / "logs" / f"{name}.log",

@@ -1,6 +1,7 @@
 """`python -m masan.report_worker`: makes quality reports, one at a time, from their own queue.
 
-Its start is quick and light: torch and training are loaded with the first report.
+With `--webhooks` a thread beside it delivers webhooks, so that those do not wait for a report. The start is
+quick and light: torch and training are loaded with the first report.
 """
 
 import logging
@@ -8,6 +9,7 @@ import os
 import secrets
 import signal
 import sys
+from contextlib import nullcontext
 from types import FrameType
 
 from redis.exceptions import RedisError
@@ -18,6 +20,8 @@ from rq.worker import WorkerStatus
 from masan.report_judge import CheckpointJudge
 from masan.report_maker import Judge, ReportMaker, reports_made_by
 from masan.report_settings import ReportWorkerSettings
+from masan.webhook_settings import WebhookSettings
+from masan.webhook_worker import WebhookProcess
 from model_store.store import ModelStore
 from worker.beating_worker import BeatingWorker
 from worker.contract import keys
@@ -125,11 +129,13 @@ def main() -> int:
         settings = load_settings_of(ReportWorkerSettings)
         configure_logging(settings.log_level)
         process = ReportProcess(settings)
+        webhooks = WebhookProcess(load_settings_of(WebhookSettings)) if "--webhooks" in sys.argv[1:] else None
     except WorkerSettingsError as error:
         sys.stderr.write(f"masan work: {error}\n")
         return 2
     os.nice(_NICENESS)
-    return process.run()
+    with webhooks.beside() if webhooks else nullcontext():
+        return process.run()
 
 
 def _leave(_signum: int, _frame: FrameType | None) -> None:

@@ -23,6 +23,7 @@ from service.result_store import ResultStore
 from service.workers import known_workers
 from worker.contract import keys
 from worker.contract.messages import JobStatus
+from worker.contract.webhook_ledger import DeliveryOutcome
 
 PRIORITIES = ("interactive", "batch")
 _WORKER_STATES = ("starting", "idle", "busy", "stopping", "lost")
@@ -82,6 +83,7 @@ class FleetCollector(Collector):
         }
         chunks: dict[tuple[str, ...], float] = {("done",): 0.0, ("failed",): 0.0}
         retries: dict[tuple[str, ...], float] = {(reason,): 0.0 for reason in _RETRY_REASONS}
+        webhooks: dict[tuple[str, ...], float] = {(outcome.value,): 0.0 for outcome in DeliveryOutcome}
         expired = 0.0
         for field, text in counters.items():
             kind, *rest = field.split(":")
@@ -97,6 +99,8 @@ class FleetCollector(Collector):
                     chunks[(outcome,)] = value
                 case "chunk_retries", [reason]:
                     retries[(reason,)] = value
+                case "webhooks", [outcome]:
+                    webhooks[(outcome,)] = value
                 case "results_expired", []:
                     expired = value
         yield _counter("masan_jobs_created", "Jobs accepted", ["class", "priority"], created)
@@ -104,6 +108,7 @@ class FleetCollector(Collector):
         yield _counter("masan_images_generated", "Images made", ["class", "model_version"], images)
         yield _counter("masan_chunks", "Chunks ended", ["outcome"], chunks)
         yield _counter("masan_chunk_retries", "Chunks enqueued again", ["reason"], retries)
+        yield _counter("masan_webhook_deliveries", "Attempts to deliver a webhook", ["outcome"], webhooks)
         yield _counter("masan_result_expired", "Jobs whose files were deleted", [], {(): expired})
 
     def _served(self) -> list[tuple[Checkpoint, str]]:

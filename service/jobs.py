@@ -25,6 +25,7 @@ from service.workers import WorkerStatus, chunk_images, fleet_speed, live_worker
 from worker.contract import keys
 from worker.contract.ledger import JobLedger
 from worker.contract.messages import ClassCount, JobSpec, JobStatus, ModelRef
+from worker.contract.webhook_ledger import RECORD_TTL_S, Webhook, WebhookLedger
 
 ACTIVE_JOBS = "masan:jobs:active"
 """Sorted set of ids of jobs that may still need work, by creation time; the reaper drops finished ones."""
@@ -95,6 +96,7 @@ class GenerationRequest:
     n: int
     seed: int
     truncation: float
+    webhook: Webhook | None = None
 
 
 def priority_of(n: int) -> str:
@@ -111,6 +113,7 @@ class JobService:
         self.redis = redis
         self.queue = queue
         self.ledger = JobLedger(redis)
+        self._webhooks = WebhookLedger(redis)
         self._result_ttl_s = result_ttl_s
         self._max_queue_images = max_queue_images
 
@@ -145,7 +148,7 @@ class JobService:
             at_front=priority_of(request.n) == "interactive"
             and sum(job.spec.at_front for job in active) < _MAX_JOBS_AT_FRONT,
         )
-        self._start(spec, now)
+        self._start(spec, now, request.webhook)
         return self.get(spec.job_id)
 
     def get(self, job_id: str) -> JobRecord:
@@ -218,7 +221,9 @@ class JobService:
                 retry_after_s=seconds_until(waiting + n - self._max_queue_images, fleet_speed(workers)),
             )
 
-    def _start(self, spec: JobSpec, now: float) -> None:
+    def _start(self, spec: JobSpec, now: float, webhook: Webhook | None) -> None:
+        if webhook is not None:
+            self._webhooks.register(spec.job_id, webhook, ttl_s=self._result_ttl_s + RECORD_TTL_S)
         # Into the active set first: should this process die right after, the reaper finds the job and
         # enqueues what is missing.
         self.redis.zadd(ACTIVE_JOBS, {spec.job_id: now})

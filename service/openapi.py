@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from service.errors import request_errors
 from service.problems import MEDIA_TYPE
 from service.schemas import Problem
+from service.webhooks import GenerateOptions
 
 _REFERENCE = {"$ref": "#/components/schemas/Problem"}
 
@@ -22,7 +23,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def install_openapi(app: FastAPI) -> None:
-    """Make the document complete: the schema that `problems` refers to."""
+    """Make the document complete: the schemas that routes refer to by name."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -33,11 +34,12 @@ def install_openapi(app: FastAPI) -> None:
                 routes=app.routes,
                 tags=app.openapi_tags,
             )
-            problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-            definitions = problem.pop("$defs", {})
-            schema.setdefault("components", {}).setdefault("schemas", {}).update(
-                {"Problem": problem, **definitions}
-            )
+            for model in (Problem, GenerateOptions):
+                body = model.model_json_schema(ref_template="#/components/schemas/{model}")
+                definitions = body.pop("$defs", {})
+                schema.setdefault("components", {}).setdefault("schemas", {}).update(
+                    {model.__name__: body, **definitions}
+                )
             app.openapi_schema = schema
         return app.openapi_schema
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
+    BeforeValidator,
     Field,
     RedisDsn,
     SecretStr,
@@ -13,9 +14,10 @@ from pydantic import (
     ValidationError,
     field_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.errors import SettingsError
+from worker.contract.webhook_target import Networks, parse_networks
 
 ENV_PREFIX = "MASAN_"
 MODEL_REFERENCE_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}(@[A-Za-z0-9][A-Za-z0-9._-]{0,63})?$"
@@ -26,7 +28,8 @@ class ServiceSettings(BaseSettings):
 
     result_ttl_s: how long a job's images are kept after it was accepted. max_queue_images: images that may
     wait over all jobs before new ones are refused. allowed_hosts: extra `Host` names that are answered
-    without API keys (loopback names always are).
+    without API keys (loopback names always are). webhook_networks: where webhooks may go although it is not
+    public; http to loopback addresses of them.
     """
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore")
@@ -44,6 +47,7 @@ class ServiceSettings(BaseSettings):
     result_ttl_s: Annotated[float, Field(gt=0)] = 86_400.0
     max_queue_images: Annotated[int, Field(ge=1)] = 200_000
     reaper_interval_s: Annotated[float, Field(gt=0, le=60)] = 5.0
+    webhook_networks: Annotated[Networks, NoDecode, BeforeValidator(parse_networks)] = ()
 
     @field_validator("redis_url")
     @classmethod

@@ -55,6 +55,9 @@ class BeatingWorker(SimpleWorker):
     def interrupt(self) -> None:
         """Tell the job at hand to put itself down. Called in a signal handler."""
 
+    def before_poll(self) -> None:
+        """Called about once a second while the worker waits."""
+
     @property
     def is_stopping(self) -> bool:
         """Whether it was asked to stop."""
@@ -95,6 +98,7 @@ class BeatingWorker(SimpleWorker):
         if is_burst or max_idle_time is not None:
             return super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
         while not self._stop_requested:
+            self.before_poll()
             if result := super().dequeue_job_and_maintain_ttl(timeout, max_idle_time=POLL_S):
                 return result
         return None

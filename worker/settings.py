@@ -24,22 +24,12 @@ class WorkerSettingsError(Exception):
     """A variable that keeps the worker from starting; the message names it."""
 
 
-class QueueProcessSettings(BaseSettings):
-    """What every process that takes work from a queue reads; one field per `MASAN_<FIELD>` variable.
-
-    worker_name: as it shows in the registry of workers; a random part is added where it is left out.
-    device: `auto` takes the first GPU if there is one. threads: what runs at once on a CPU; a GPU runs one.
-    """
+class QueueSettings(BaseSettings):
+    """What every process that takes work from a queue reads; one field per `MASAN_<FIELD>` variable."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore")
 
     redis_url: str = "redis://127.0.0.1:6379/0"
-    model_store_url: Annotated[str, StringConstraints(min_length=1)]
-    worker_name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")] = Field(
-        default_factory=_unique_name
-    )
-    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
-    threads: Annotated[int, Field(ge=1, le=256)] = Field(default_factory=_cores)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @field_validator("redis_url")
@@ -48,6 +38,21 @@ class QueueProcessSettings(BaseSettings):
         if not value.startswith("unix://"):
             TypeAdapter(RedisDsn).validate_python(value)
         return value
+
+
+class QueueProcessSettings(QueueSettings):
+    """Of a process that uses checkpoints.
+
+    worker_name: as it shows in the registry of workers; a random part is added where it is left out.
+    device: `auto` takes the first GPU if there is one. threads: what runs at once on a CPU; a GPU runs one.
+    """
+
+    model_store_url: Annotated[str, StringConstraints(min_length=1)]
+    worker_name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")] = Field(
+        default_factory=_unique_name
+    )
+    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    threads: Annotated[int, Field(ge=1, le=256)] = Field(default_factory=_cores)
 
 
 class WorkerSettings(QueueProcessSettings):
@@ -67,7 +72,7 @@ class WorkerSettings(QueueProcessSettings):
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0
 
 
-_Settings = TypeVar("_Settings", bound=QueueProcessSettings)
+_Settings = TypeVar("_Settings", bound=QueueSettings)
 
 
 def load_settings() -> WorkerSettings:

@@ -21,6 +21,7 @@ from service.parameters import (
     TruncationParameter,
 )
 from service.schemas import JobBody
+from service.webhooks import REQUEST_BODY, OptionsDep, checked_webhook
 
 router = APIRouter(tags=["generate"])
 
@@ -45,11 +46,13 @@ RETRY_AFTER_S = 2
         **problems(404),
     },
     dependencies=[require(Scope.GENERATE)],
+    openapi_extra=REQUEST_BODY,
     summary="Ask for n images of a class",
 )
 def generate(
     services: ServicesDep,
     response: Response,
+    options: OptionsDep,
     class_slug: ClassParameter,
     n: CountParameter,
     seed: SeedParameter = None,
@@ -67,6 +70,7 @@ def generate(
         n=n,
         seed=secrets.randbelow(MAX_SEED + 1) if seed is None else seed,
         truncation=truncation,
+        webhook=checked_webhook(options, services.settings.webhook_networks),
     )
     now = services.clock()
     try:

@@ -10,7 +10,7 @@ JOB_INDEX = "masan:jobs"
 COUNTERS = "masan:counters"
 """Hash of fleet-wide counters, bumped only by the done-once fence: `images:{class}:{name@version}`,
 `rejected:{class}:{name@version}`, `jobs:{outcome}:{class}`, `chunks:{outcome}`. Besides, what went wrong and
-was tried again: `chunk_retries:{reason}`."""
+was tried again: `chunk_retries:{reason}`; attempts to deliver: `webhooks:{outcome}`."""
 
 WORKERS = "masan:workers"
 """Hash of worker name -> JSON {state, device, model, version, digest, images_per_second, heartbeat, pid}."""
@@ -24,6 +24,13 @@ ACTIVE_REPORTS = "masan:reports:active"
 
 REPORT_WORKERS = "masan:report-workers"
 """As WORKERS, of processes that make reports; `has_data` tells whether one has a dataset of its own."""
+
+WEBHOOK_QUEUE = "webhooks"
+WEBHOOK_PATH = "masan.webhook_sender.deliver_webhook"
+"""Dotted name of what delivers a webhook."""
+
+WEBHOOKS_DUE = "masan:webhooks:due"
+"""Sorted set of ids of jobs whose end is still to be told, by when to try next, epoch seconds."""
 
 EVENTS_MAX_LENGTH = 2_000
 WORKER_TIMEOUT_S = 15.0
@@ -60,6 +67,17 @@ def unfinished_report_key(model_reference: str, n: int) -> str:
 def report_rq_id(report_id: str, losses: int) -> str:
     """RQ job id of a report; another one each time that it is enqueued again because it was lost."""
     return f"{report_id}-{losses}"
+
+
+def webhook_key(job_id: str) -> str:
+    """Hash: job_id, url, secret, events, state, event, ended_at, claim, attempts, body, reason,
+    settled_at."""
+    return f"masan:webhook:{job_id}"
+
+
+def webhook_rq_id(job_id: str, claim: int) -> str:
+    """RQ job id of one attempt to deliver; another one each time that it is enqueued."""
+    return f"webhook-{job_id}-{claim}"
 
 
 def chunk_job_id(job_id: str, chunk_index: int, attempt: int = 1) -> str:

@@ -2,7 +2,7 @@
 
 RQ delivers a chunk at least once and tells late when a worker died; the ledger makes that harmless. A
 chunk is marked done once, whoever reports it; counters move only with that mark; a job reaches exactly one
-final state. Times are epoch seconds, given by the caller.
+final state, and its webhook is announced with it. Times are epoch seconds, given by the caller.
 """
 
 import json
@@ -13,6 +13,7 @@ from redis import Redis
 
 from worker.contract import keys
 from worker.contract.messages import ChunkResult, JobSpec, JobStatus
+from worker.contract.webhook_ledger import ANNOUNCE
 
 # KEYS: job, job index, events. ARGV: job id, now, flattened job hash.
 _CREATE: Final = """
@@ -35,9 +36,11 @@ end
 return status
 """
 
-# KEYS: job, done, events, counters. ARGV: chunk index, result JSON, count, rejected, now, events limit,
-# class slug, model reference. Returns {first (0/1), status, next chunk or -1}.
-_FINISH_CHUNK: Final = """
+# KEYS: job, done, events, counters, webhook, webhooks due. ARGV: chunk index, result JSON, count, rejected,
+# now, events limit, class slug, model reference. Returns {first (0/1), status, next chunk or -1}.
+_FINISH_CHUNK: Final = (
+    ANNOUNCE
+    + """
 local status = redis.call('HGET', KEYS[1], 'status')
 if not status then return {0, '', -1} end
 if redis.call('HSETNX', KEYS[2], ARGV[1], ARGV[2]) == 0 then return {0, status, -1} end
@@ -58,6 +61,7 @@ if status == 'queued' or status == 'running' then
     redis.call('HINCRBY', KEYS[4], 'jobs:succeeded:' .. redis.call('HGET', KEYS[1], 'class'), 1)
     redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[6], '*', 'event', 'done',
       'data', '{"status":"succeeded"}')
+    announce(KEYS[5], KEYS[6], 'succeeded', ARGV[5])
     return {1, 'succeeded', -1}
   end
   local next_chunk = tonumber(redis.call('HGET', KEYS[1], 'next_chunk'))
@@ -68,10 +72,14 @@ if status == 'queued' or status == 'running' then
 end
 return {1, status, -1}
 """
+)
 
-# KEYS: job, events, counters. ARGV: new status, now, error JSON, events limit, allowed old statuses...
-# Returns the job's status after the call ('' if unknown); the change happens only from an allowed status.
-_TRANSITION: Final = """
+# KEYS: job, events, counters, webhook, webhooks due. ARGV: new status, now, error JSON, events limit, allowed
+# old statuses... Returns the job's status after the call ('' if unknown); the change happens only from an
+# allowed status.
+_TRANSITION: Final = (
+    ANNOUNCE
+    + """
 local status = redis.call('HGET', KEYS[1], 'status')
 if not status then return '' end
 for i = 5, #ARGV do
@@ -81,6 +89,7 @@ for i = 5, #ARGV do
     if final then
       redis.call('HSET', KEYS[1], 'finished_at', ARGV[2])
       redis.call('HINCRBY', KEYS[3], 'jobs:' .. ARGV[1] .. ':' .. redis.call('HGET', KEYS[1], 'class'), 1)
+      announce(KEYS[4], KEYS[5], ARGV[1], ARGV[2])
     end
     redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], '*', 'event', final and 'done' or 'status',
       'data', '{"status":"' .. ARGV[1] .. '"}')
@@ -89,6 +98,7 @@ for i = 5, #ARGV do
 end
 return status
 """
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +158,14 @@ class JobLedger:
         first, status, next_chunk = cast(
             "tuple[int, str, int]",
             self._finish_chunk(
-                keys=[keys.job_key(job_id), keys.done_key(job_id), keys.events_key(job_id), keys.COUNTERS],
+                keys=[
+                    keys.job_key(job_id),
+                    keys.done_key(job_id),
+                    keys.events_key(job_id),
+                    keys.COUNTERS,
+                    keys.webhook_key(job_id),
+                    keys.WEBHOOKS_DUE,
+                ],
                 args=[
                     result.chunk_index,
                     result.model_dump_json(),
@@ -178,7 +195,13 @@ class JobLedger:
     ) -> JobStatus | None:
         """Move a job to `to` if it is in one of `allowed_from`. Returns its status now, None if unknown."""
         status = self._transition(
-            keys=[keys.job_key(job_id), keys.events_key(job_id), keys.COUNTERS],
+            keys=[
+                keys.job_key(job_id),
+                keys.events_key(job_id),
+                keys.COUNTERS,
+                keys.webhook_key(job_id),
+                keys.WEBHOOKS_DUE,
+            ],
             args=[to, now, json.dumps(error) if error else "", keys.EVENTS_MAX_LENGTH, *allowed_from],
         )
         return JobStatus(status) if status else None

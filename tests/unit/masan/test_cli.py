@@ -70,8 +70,12 @@ def test_version_is_the_package_s() -> None:
         (["up", "--workers", "0"], "--workers"),
         (["up", "--workers", "9999"], "workers: 9999"),
         (["up", "--data-dir", "/dev/null"], "--data-dir /dev/null: File exists"),
-        (["work", "--queue", "webhooks"], "--queue 'webhooks' must be one of chunks, reports"),
-        (["work", "--queue", "chunks,reports"], "one queue alone"),
+        (
+            ["work", "--queue", "hooks"],
+            "--queue 'hooks': no such queue; allowed: chunks, or reports,webhooks",
+        ),
+        (["work", "--queue", "reports,"], "--queue 'reports,': no such queue"),
+        (["work", "--queue", "chunks,webhooks"], "the process that makes images does nothing else"),
         (["nonsense"], "nonsense"),
     ],
 )

@@ -49,6 +49,23 @@ def test_a_reused_pid_is_no_running_stack(tmp_path: Path) -> None:
     assert find_running(tmp_path) is None
 
 
+@pytest.mark.parametrize(
+    ("found", "command"),
+    [(None, ["masan.webhook_worker"]), ("spec", ["masan.report_worker", "--webhooks"])],
+)
+def test_webhooks_are_delivered_with_and_without_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: object, command: list[str]
+) -> None:
+    stack = EmbeddedStack(StackConfig(data_dir=tmp_path, reports=True))
+    added: list[list[str]] = []
+    monkeypatch.setattr("masan.local.find_spec", lambda _: found)
+    monkeypatch.setattr(stack._supervisor, "add", lambda child, **_: added.append(child.command))
+
+    stack._start_reports({})
+
+    assert [arguments[-len(command) :] for arguments in added] == [command]
+
+
 @pytest.mark.parametrize("content", ["", "not json", "[]", '{"url": "x"}'])
 def test_an_unreadable_state_is_no_running_stack(tmp_path: Path, content: str) -> None:
     (tmp_path / "run").mkdir()
