@@ -31,7 +31,6 @@ local function announce(webhook, due, event, now)
     return
   end
   redis.call('HSET', webhook, 'state', 'pending', 'event', event, 'ended_at', now)
-  redis.call('PERSIST', webhook)
   redis.call('ZADD', due, now, redis.call('HGET', webhook, 'job_id'))
 end
 """
@@ -127,7 +126,10 @@ class WebhookLedger:
         self._settle = redis.register_script(_SETTLE)
 
     def register(self, job_id: str, webhook: Webhook, *, ttl_s: float) -> None:
-        """Before the job is created, so that none ends unheard. ttl_s: longer than the job can take."""
+        """Before the job is created, so that none ends unheard.
+
+        ttl_s: when all of it is forgotten, told or not; longer than the job and the telling can take.
+        """
         record: dict[Any, str] = {
             "job_id": job_id,
             "url": webhook.url,

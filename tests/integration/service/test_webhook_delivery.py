@@ -183,7 +183,7 @@ def test_a_killed_process_s_attempt_is_made_again_under_the_same_id(
     receiver.answers = [0]
     job_id = ask(service, {"url": receiver.url, "secret": SECRET})
     service.finish(job_id)
-    with process(service, "masan.webhook_worker") as worker:
+    with process(service, "masan.cli", "work", "--queue", "webhooks") as worker:
         receiver.wait(1)
         worker.kill()
         worker.wait(5)
