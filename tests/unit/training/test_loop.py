@@ -14,7 +14,7 @@ from tests.smears import make_smear_dataset
 from training.config import TrainConfig
 from training.data import Dataset, load_dataset
 from training.errors import RunInvalidError, TrainingDivergedError
-from training.loop import Tick, Trainer
+from training.loop import GAIN_LR_FACTOR, Tick, Trainer
 from training.presets import preset
 from training.run_dir import RunDir
 
@@ -175,7 +175,8 @@ def test_grown_generator_starts_with_the_smaller_ones_image(datasets: Mapping[in
     assert large.images_seen == small.images_seen == 16
     correction = dict(large.G.named_parameters())["correction_gain"]
     train(large, 2)  # one step of D alone, then both
-    assert correction.item() != 0
+    rate = large.config.optimizer.generator_lr
+    assert abs(correction.item()) == pytest.approx(GAIN_LR_FACTOR * rate, rel=0.01)  # Adam's first step
 
 
 @pytest.mark.parametrize(
