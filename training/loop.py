@@ -31,8 +31,8 @@ CLASS_INPUT: Final = "mapping.layers.0.weight"
 """The generator's only parameter whose meaning depends on the order of the classes."""
 CORRECTION_GAIN: Final = "correction_gain"
 GAIN_LR_FACTOR: Final = 10.0
-"""Adam moves a number by its rate a step at most: at that of the weights, a grown generator's gain on its finer
-half would take 5,000 steps from zero to one."""
+"""Adam moves a number by its rate a step at most: at that of the weights, a grown generator's gain on its
+finer half would take 5,000 steps from zero to one."""
 
 
 @dataclass(frozen=True, slots=True)
