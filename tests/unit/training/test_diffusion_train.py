@@ -55,7 +55,7 @@ def test_run_folder_holds_numbers_and_pictures_of_both_stages(finished: Path) ->
     assert any(row.get("autoencoder/psnr_db/held_out", 0) > 0 for row in rows)
     assert (finished / "reconstructions" / "00000016.png").exists()
     assert (finished / "samples" / "00000016.png").exists()
-    assert "denoiser/loss" in (finished / "report.html").read_text()
+    assert "denoiser: loss" in (finished / "report.html").read_text()
 
 
 def test_poor_autoencoder_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

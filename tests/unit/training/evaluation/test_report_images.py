@@ -30,9 +30,10 @@ def painter(tiny_generator: Generator) -> Painter:
 @pytest.fixture(scope="module")
 def smears(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """Eight images of two classes at the tiny generator's size."""
-    folder = make_smear_dataset(tmp_path_factory.mktemp("smears"), per_class=4)
+    root = tmp_path_factory.mktemp("report_images")
+    folder = make_smear_dataset(root / "smears", per_class=4)
     for name in ("Early", "Pre"):
-        (folder / name).rename(folder.parent / name)
+        (folder / name).rename(root / name)
     (folder / "classes.toml").write_text('[classes]\nBenign = "benign"\nPro = "pro_b"\n')
     return load_dataset(folder, resolution=16, deduplicate=False, cache_dir=folder.parent / "cache")
 
