@@ -93,9 +93,8 @@ def _convolution_rate(
 
 
 def _best_time(run: Callable[[], None], device: torch.device) -> float:
-    """Seconds of the fastest of the runs that fit into the time, after two to warm up."""
-    for _ in range(2):
-        run()
+    """Seconds of the fastest of the runs that fit into the time, after one to warm up."""
+    run()
     best, end = float("inf"), time.perf_counter() + _SECONDS_PER_CHOICE
     while time.perf_counter() < end:
         _wait(device)

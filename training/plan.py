@@ -11,14 +11,12 @@ from training.config import TrainConfig
 from training.cost import H100_FLOPS, H100_SHARE, estimated_rate, measure_cost
 from training.diffusion.config import DIFFUSION_PRESETS, DiffusionConfig
 from training.diffusion.cost import describe as describe_diffusion
-from training.diffusion.train import DiffusionRequest, run_diffusion
 from training.errors import ConfigInvalidError
 from training.hardware import fastest, measure
 from training.origin import Origin
 from training.presets import preset as named_preset
 from training.ranks import Ranks
 from training.run_dir import RunDir
-from training.runner import RunRequest, run
 
 DEFAULT_PRESET = "cpu"
 FRESH_WARMUP_KIMG = 1.0
@@ -70,6 +68,9 @@ class Plan:
         self, *, data: Path | None, out: Path | None, device: str, time_budget_s: float, threads: int | None
     ) -> RunDir | None:
         """Train; None for a process whose run another one writes. Raises TrainingError."""
+        from training.diffusion.train import DiffusionRequest, run_diffusion  # a dry run needs neither
+        from training.runner import RunRequest, run
+
         data = data or self._recorded_data()
         out = out or Path("runs") / f"{self.config.recipe}-{time.strftime('%Y%m%d-%H%M%S')}"
         device = choose_device(device)
