@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -221,16 +221,9 @@ class Trainer:
         if "to_rgb_half.weight" not in own:
             raise RunInvalidError("growing needs generator.rgb_skip=true")
         smaller["to_rgb_half.weight"] = smaller.pop("to_rgb.weight")
-        unfit = [name for name, value in smaller.items() if name not in own or own[name].shape != value.shape]
-        if unfit:
+        if unfit := _unfit(smaller, own):
             raise RunInvalidError(f"{unfit[0]} of the smaller generator does not fit this one")
-        with torch.no_grad():
-            for name, value in smaller.items():
-                own[name].copy_(value)
-            own[CORRECTION_GAIN].zero_()
-            self.normalize_G(own, iterations=EXPORT_POWER_ITERATIONS)
-            for name, parameter in own.items():
-                self.G_ema[name].copy_(parameter)
+        self._start_with(smaller, silent=(CORRECTION_GAIN,))
         self.images_seen = state["images_seen"]
         self.seconds_trained = state["seconds_trained"]
 
@@ -244,23 +237,26 @@ class Trainer:
         if origin.manifest.classes != self.classes:
             del weights[CLASS_INPUT]
         own = dict(self.G.named_parameters())
-        unfit = [name for name, value in weights.items() if name not in own or own[name].shape != value.shape]
-        new = {name for name in own if name == CLASS_INPUT or "noise" in name}
-        lacking = [name for name in own if name not in weights and name not in new]
-        if unfit or lacking:
-            name = min(unfit + lacking)
-            raise RunInvalidError(f"{name} of {origin.manifest.reference} does not fit this generator")
-        with torch.no_grad():
-            for name, parameter in own.items():
-                if name in weights:
-                    parameter.copy_(weights[name])
-                elif name != CLASS_INPUT:
-                    parameter.zero_()
-            self.normalize_G(own, iterations=EXPORT_POWER_ITERATIONS)
-            for name, parameter in own.items():
-                self.G_ema[name].copy_(parameter)
+        lacking = [name for name in own if name not in weights and name != CLASS_INPUT]
+        silent = [name for name in lacking if "noise" in name]
+        unfit = [*_unfit(weights, own), *(name for name in lacking if name not in silent)]
+        if unfit:
+            raise RunInvalidError(f"{min(unfit)} of {origin.manifest.reference} does not fit this generator")
+        self._start_with(weights, silent)
         self.images_seen = origin.manifest.training.images_seen
         self.seconds_trained = 3600 * origin.manifest.training.hours
+
+    @torch.no_grad()
+    def _start_with(self, weights: Mapping[str, Tensor], silent: Iterable[str]) -> None:
+        """Take `weights` into the generator and its average, and zero for the parameters named `silent`."""
+        own = dict(self.G.named_parameters())
+        for name, value in weights.items():
+            own[name].copy_(value)
+        for name in silent:
+            own[name].zero_()
+        self.normalize_G(own, iterations=EXPORT_POWER_ITERATIONS)
+        for name, parameter in own.items():
+            self.G_ema[name].copy_(parameter)
 
     def _discriminators(self) -> nn.ModuleList:
         return nn.ModuleList(adversary.module for adversary in self.adversaries)
@@ -278,6 +274,11 @@ class Trainer:
         names = list(self.G_ema)
         live = dict(self.G.named_parameters())
         torch._foreach_lerp_([self.G_ema[n] for n in names], [live[n].detach() for n in names], 1 - decay)
+
+
+def _unfit(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    """Names of weights that the network does not have, or in another shape."""
+    return [name for name, value in weights.items() if name not in own or own[name].shape != value.shape]
 
 
 def make_adversaries(config: TrainConfig, class_count: int, trainer: Trainer) -> list[Adversary]:

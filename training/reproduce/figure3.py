@@ -20,7 +20,7 @@ from training.export import trained_by_run
 from training.reproduce.experiment import Experiment, Report, run_section
 from training.reproduce.generators import TrainGenerator, as_served, generated_images, weights_digest
 from training.reproduce.recipes import CELLGAN, LDM, MASAN, Images, hold_out
-from training.reproduce.scale import Scale
+from training.reproduce.scale import GENERATOR_KNOBS, Scale
 from training.reproduce.unit import Unit
 from training.reproduce.workspace import Pixels, Workspace
 from training.run_dir import RunDir
@@ -39,16 +39,7 @@ class Figure3(Experiment):
     """The three generators of the comparison, trained where no others are given."""
 
     name: ClassVar[str] = "figure3"
-    knobs: ClassVar[tuple[str, ...]] = (
-        "resolution",
-        "base_channels",
-        "batch",
-        "kimg",
-        "ldm",
-        "autoencoder_kimg",
-        "denoiser_kimg",
-        "sampling_steps",
-    )
+    knobs: ClassVar[tuple[str, ...]] = GENERATOR_KNOBS
     images: Images
     n: int = 4
     side: int = 128

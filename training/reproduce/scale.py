@@ -53,6 +53,17 @@ class Scale:
             )
 
 
+GENERATOR_KNOBS: Final = (
+    "resolution",
+    "base_channels",
+    "batch",
+    "kimg",
+    "ldm",
+    "autoencoder_kimg",
+    "denoiser_kimg",
+    "sampling_steps",
+)
+"""What decides how generators are trained: GANs and the diffusion baseline."""
 FOLDS: Final = 5
 MINIMUM_JUDGED: Final = 6
 """Images of a class that precision and recall need: five neighbours and the image itself."""

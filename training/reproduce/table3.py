@@ -22,7 +22,7 @@ from training.reproduce.folds import FOLD_ORDER, Fold, FoldMode
 from training.reproduce.generators import TrainGenerator
 from training.reproduce.published import published
 from training.reproduce.recipes import CELLGAN, LDM, MASAN, OURS, Images, Model, hold_out
-from training.reproduce.scale import Scale
+from training.reproduce.scale import GENERATOR_KNOBS, Scale
 from training.reproduce.unit import Unit, in_order
 from training.reproduce.workspace import Workspace
 
@@ -54,14 +54,7 @@ class Table3(Experiment):
 
     name: ClassVar[str] = "table3"
     knobs: ClassVar[tuple[str, ...]] = (
-        "resolution",
-        "base_channels",
-        "batch",
-        "kimg",
-        "ldm",
-        "autoencoder_kimg",
-        "denoiser_kimg",
-        "sampling_steps",
+        *GENERATOR_KNOBS,
         "seeds",
         "folds",
         "epochs",
