@@ -9,13 +9,11 @@ import os
 import secrets
 import signal
 import sys
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from types import FrameType
 
 from redis.exceptions import RedisError
 from rq import Queue
-from rq.job import Job
-from rq.worker import WorkerStatus
 
 from masan.report_judge import CheckpointJudge
 from masan.report_maker import Judge, ReportMaker, reports_made_by
@@ -23,7 +21,7 @@ from masan.report_settings import ReportWorkerSettings
 from masan.webhook_settings import WebhookSettings
 from masan.webhook_worker import WebhookProcess
 from model_store.store import ModelStore
-from worker.beating_worker import BeatingWorker
+from worker.beating_worker import MakingWorker
 from worker.contract import keys
 from worker.contract.redis_clients import open_redis
 from worker.contract.report_ledger import ReportLedger
@@ -38,32 +36,17 @@ _NICENESS = 10
 """Images go before reports where both want the same cores."""
 
 
-class ReportWorker(BeatingWorker):
+class ReportWorker(MakingWorker[ReportMaker]):
     """One report at a time; put down where it tells its progress."""
 
-    def __init__(self, queue: Queue, maker: ReportMaker, presence: Presence, *, name: str) -> None:
-        super().__init__(queue, name=name)
-        self._maker = maker
-        self._presence = presence
+    def making(self) -> AbstractContextManager[None]:
+        """See `MakingWorker`."""
+        return reports_made_by(self.maker)
 
-    def interrupt(self) -> None:
-        """Stop at the next word about progress."""
-        self._maker.interrupt.set()
-
-    def execute_job(self, job: Job, queue: Queue) -> None:
-        """Make one report in this process."""
-        execution = self.prepare_execution(job)
-        self._presence.set_state("busy")
-        with self.beating(job, execution), reports_made_by(self._maker):
-            self.perform_job(job, queue, execution)
-        self._stopped_job_id = None
-        self._put_back_interrupted(queue)
-        self.set_state(WorkerStatus.IDLE)
-        self._presence.set_state("stopping" if self.is_stopping else "idle")
-
-    def _put_back_interrupted(self, queue: Queue) -> None:
-        request, self._maker.interrupted = self._maker.interrupted, None
-        record = self._maker.ledger.record(request.report_id) if request else None
+    def put_back_interrupted(self, queue: Queue) -> None:
+        """See `MakingWorker`."""
+        request, self.maker.interrupted = self.maker.interrupted, None
+        record = self.maker.ledger.record(request.report_id) if request else None
         if record is not None:
             enqueue_report(queue, record.request, losses=record.losses, at_front=True)
             logger.info("report put back", extra={"report_id": record.report_id})

@@ -10,16 +10,18 @@ import signal
 import threading
 from abc import abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
-from typing import Final
+from typing import Final, Generic, Protocol, TypeVar
 
 from redis.exceptions import RedisError
 from rq import Queue, SimpleWorker
 from rq.executions import Execution
 from rq.job import Job
+from rq.worker import WorkerStatus
 
 from worker.contract.chunk_queue import RESULT_TTL_S
+from worker.presence import Presence
 
 logger = logging.getLogger(__name__)
 
@@ -122,6 +124,48 @@ class BeatingWorker(SimpleWorker):
         finally:
             done.set()
             thread.join(BEAT_S)
+
+
+class Maker(Protocol):
+    """What a job is done with. interrupt: set to have it put the job down."""
+
+    @property
+    def interrupt(self) -> threading.Event: ...
+
+
+MakerT = TypeVar("MakerT", bound=Maker)
+
+
+class MakingWorker(BeatingWorker, Generic[MakerT]):
+    """Shows in the registry what it does, and puts back what it was interrupted in."""
+
+    def __init__(self, queue: Queue, maker: MakerT, presence: Presence, *, name: str) -> None:
+        super().__init__(queue, name=name)
+        self.maker = maker
+        self._presence = presence
+
+    @abstractmethod
+    def making(self) -> AbstractContextManager[None]:
+        """Within it RQ's job finds the maker."""
+
+    @abstractmethod
+    def put_back_interrupted(self, queue: Queue) -> None:
+        """After RQ has closed the book on it, enqueue an interrupted job anew, ahead of the others."""
+
+    def interrupt(self) -> None:
+        """Stop where the maker next looks."""
+        self.maker.interrupt.set()
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """Run one job in this process."""
+        execution = self.prepare_execution(job)
+        self._presence.set_state("busy")
+        with self.beating(job, execution), self.making():
+            self.perform_job(job, queue, execution)
+        self._stopped_job_id = None
+        self.put_back_interrupted(queue)
+        self.set_state(WorkerStatus.IDLE)
+        self._presence.set_state("stopping" if self.is_stopping else "idle")
 
 
 def _end_stuck_process() -> None:
