@@ -6,22 +6,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from model_store.quality.extractors import ImageExtractor
+from tests.named_extractor import NamedExtractor
 from training.evaluation.figures import cmmd_report, extractor_report
 from training.evaluation.frechet import frechet_distance
 from training.evaluation.kernel import gaussian_mmd, kid
 from training.evaluation.reference import Reference
 
 FloatArray = npt.NDArray[np.float32]
-
-
-class Named(ImageExtractor):
-    """Has the name of an extractor and extracts nothing."""
-
-    name, sha256, preprocessing, feature_count = "inception-v3", "6726825d" + "0" * 56, "none", 6
-
-    def _embed(self, images: object) -> FloatArray:
-        raise NotImplementedError
 
 
 def samples(seed: int, centre: float, count: int) -> FloatArray:
@@ -31,7 +22,7 @@ def samples(seed: int, centre: float, count: int) -> FloatArray:
 @pytest.fixture(scope="module")
 def reference() -> Reference:
     return Reference(
-        extractor=Named(),
+        extractor=NamedExtractor("inception-v3", "6726825d" + "0" * 56, 6),
         classes=("a", "b"),
         features=np.concatenate([samples(0, 1, 40), samples(1, -1, 60)]),
         labels=np.repeat([0, 1], [40, 60]),

@@ -6,20 +6,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from model_store.quality.extractors import ImageExtractor
+from tests.named_extractor import NamedExtractor
 from training.evaluation.reference import Reference
 from training.evaluation.utility import few_shot_gain, label_agreement, utility_figures
 
 CENTRES = {"a": 1.0, "b": -1.0}
-
-
-class Named(ImageExtractor):
-    """Has the name of an extractor and extracts nothing."""
-
-    name, sha256, preprocessing, feature_count = "made-up", "0" * 64, "none", 24
-
-    def _embed(self, images: object) -> npt.NDArray[np.float32]:
-        raise NotImplementedError
 
 
 def samples(seed: int, centre: float, count: int) -> npt.NDArray[np.float32]:
@@ -32,7 +23,7 @@ def samples(seed: int, centre: float, count: int) -> npt.NDArray[np.float32]:
 def reference() -> Reference:
     """Two classes of 100 in five blocks."""
     return Reference(
-        extractor=Named(),
+        extractor=NamedExtractor("made-up", "0" * 64, 24),
         classes=("a", "b"),
         features=np.concatenate([samples(0, 1.0, 100), samples(1, -1.0, 100)]),
         labels=np.repeat([0, 1], 100),
