@@ -24,7 +24,7 @@ from service.job_queue import JobQueue, seconds_until
 from service.workers import WorkerStatus, chunk_images, fleet_speed, live_workers
 from worker.contract import keys
 from worker.contract.ledger import JobLedger
-from worker.contract.messages import ClassCount, JobSpec, JobStatus, ModelRef
+from worker.contract.messages import ClassCount, JobSpec, JobStatus, ModelRef, Priority
 from worker.contract.webhook_ledger import RECORD_TTL_S, Webhook, WebhookLedger
 
 ACTIVE_JOBS = "masan:jobs:active"
@@ -49,6 +49,7 @@ class JobRecord:
     expires_at: float
     started_at: float | None
     finished_at: float | None
+    deadline: float | None
     attempt: int
     error: dict[str, Any] | None
 
@@ -65,6 +66,7 @@ class JobRecord:
             expires_at=float(record["expires_at"]),
             started_at=float(record["started_at"]) if record.get("started_at") else None,
             finished_at=float(record["finished_at"]) if record.get("finished_at") else None,
+            deadline=float(record["deadline"]) if record.get("deadline") else None,
             attempt=int(record["attempt"]),
             error=json.loads(record["error"]) if record.get("error") else None,
         )
@@ -79,7 +81,7 @@ class JobRecord:
 
     @property
     def priority(self) -> str:
-        return priority_of(self.spec.total)
+        return self.spec.priority
 
     @property
     def images_waiting(self) -> int:
@@ -99,9 +101,9 @@ class GenerationRequest:
     webhook: Webhook | None = None
 
 
-def priority_of(n: int) -> str:
+def priority_of(n: int) -> Priority:
     """`interactive` for a job small enough to be waited for."""
-    return "interactive" if n <= INTERACTIVE_MAX_IMAGES else "batch"
+    return Priority.INTERACTIVE if n <= INTERACTIVE_MAX_IMAGES else Priority.BATCH
 
 
 class JobService:
@@ -145,7 +147,8 @@ class JobService:
             truncation=request.truncation,
             chunk_images=chunk_images(workers),
             window=_CHUNKS_PER_WORKER * len(workers),
-            at_front=priority_of(request.n) == "interactive"
+            priority=priority_of(request.n),
+            at_front=priority_of(request.n) is Priority.INTERACTIVE
             and sum(job.spec.at_front for job in active) < _MAX_JOBS_AT_FRONT,
         )
         self._start(spec, now, request.webhook)

@@ -19,23 +19,30 @@ SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmic
 
 @dataclass(frozen=True, slots=True)
 class EncodedImage:
-    """A PNG file and what is known of it. pixels_sha256: of the uint8 RGB pixels, row by row."""
+    """A PNG file and what is known of it. pixels_...: of the uint8 RGB pixels, row by row."""
 
     image_id: ImageId
     png: bytes
     sha256: str
     pixels_sha256: str
+    pixels_crc32: int
+    width: int
+    height: int
     crc32: int
 
 
 def encode_image(pixels: Pixels, image_id: ImageId) -> EncodedImage:
     """pixels: uint8 [H, W, 3]."""
     png = encode_png(pixels, image_id)
+    raw = pixels.tobytes()
     return EncodedImage(
         image_id=image_id,
         png=png,
         sha256=hashlib.sha256(png).hexdigest(),
-        pixels_sha256=hashlib.sha256(pixels.tobytes()).hexdigest(),
+        pixels_sha256=hashlib.sha256(raw).hexdigest(),
+        pixels_crc32=zlib.crc32(raw),
+        width=pixels.shape[1],
+        height=pixels.shape[0],
         crc32=zlib.crc32(png),
     )
 

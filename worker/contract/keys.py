@@ -9,8 +9,11 @@ JOB_INDEX = "masan:jobs"
 
 COUNTERS = "masan:counters"
 """Hash of fleet-wide counters, bumped only by the done-once fence: `images:{class}:{name@version}`,
-`rejected:{class}:{name@version}`, `jobs:{outcome}:{class}`, `chunks:{outcome}`. Besides, what went wrong and
+`rejected:{class}:{reason}`, `jobs:{outcome}:{class}`, `chunks:{outcome}`. Besides, what went wrong and
 was tried again: `chunk_retries:{reason}`; attempts to deliver: `webhooks:{outcome}`."""
+
+DRAINING = "masan:draining"
+"""There while no new job is to be accepted; holds when that began, epoch seconds."""
 
 WORKERS = "masan:workers"
 """Hash of worker name -> JSON {state, device, model, version, digest, images_per_second, heartbeat, pid}."""
@@ -37,9 +40,14 @@ WORKER_TIMEOUT_S = 15.0
 """A worker whose heartbeat is older is not counted as live."""
 
 
+def tenant_index_key(tenant: str) -> str:
+    """As JOB_INDEX, of the jobs of one API key ('' without keys)."""
+    return f"masan:jobs:of:{tenant}"
+
+
 def job_key(job_id: str) -> str:
     """Hash: status, spec, total, done, rejected, chunk_count, chunks_done, next_chunk, created_at,
-    started_at, finished_at, expires_at, attempt, error."""
+    started_at, finished_at, expires_at, deadline, attempt, error."""
     return f"masan:job:{job_id}"
 
 

@@ -15,11 +15,12 @@ from worker.contract import keys
 from worker.contract.messages import ChunkResult, JobSpec, JobStatus
 from worker.contract.webhook_ledger import ANNOUNCE
 
-# KEYS: job, job index, events. ARGV: job id, now, flattened job hash.
+# KEYS: job, job index, events, tenant index. ARGV: job id, now, events limit, flattened job hash.
 _CREATE: Final = """
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 redis.call('HSET', KEYS[1], unpack(ARGV, 4))
 redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
+redis.call('ZADD', KEYS[4], ARGV[2], ARGV[1])
 redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[3], '*', 'event', 'status', 'data', '{"status":"queued"}')
 return 1
 """
@@ -37,7 +38,8 @@ return status
 """
 
 # KEYS: job, done, events, counters, webhook, webhooks due. ARGV: chunk index, result JSON, count, rejected,
-# now, events limit, class slug, model reference. Returns {first (0/1), status, next chunk or -1}.
+# now, events limit, class slug, model reference, then pairs of rejection reason and count. Returns
+# {first (0/1), status, next chunk or -1}.
 _FINISH_CHUNK: Final = (
     ANNOUNCE
     + """
@@ -45,15 +47,17 @@ local status = redis.call('HGET', KEYS[1], 'status')
 if not status then return {0, '', -1} end
 if redis.call('HSETNX', KEYS[2], ARGV[1], ARGV[2]) == 0 then return {0, status, -1} end
 local done = redis.call('HINCRBY', KEYS[1], 'done', ARGV[3])
-redis.call('HINCRBY', KEYS[1], 'rejected', ARGV[4])
+local rejected = redis.call('HINCRBY', KEYS[1], 'rejected', ARGV[4])
 local chunks_done = redis.call('HINCRBY', KEYS[1], 'chunks_done', 1)
 redis.call('HINCRBY', KEYS[4], 'images:' .. ARGV[7] .. ':' .. ARGV[8], ARGV[3])
-redis.call('HINCRBY', KEYS[4], 'rejected:' .. ARGV[7] .. ':' .. ARGV[8], ARGV[4])
+for i = 9, #ARGV, 2 do
+  redis.call('HINCRBY', KEYS[4], 'rejected:' .. ARGV[7] .. ':' .. ARGV[i], ARGV[i + 1])
+end
 redis.call('HINCRBY', KEYS[4], 'chunks:done', 1)
 local total = tonumber(redis.call('HGET', KEYS[1], 'total'))
 redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[6], '*', 'event', 'shard', 'data', ARGV[2])
 redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[6], '*', 'event', 'progress', 'data',
-  '{"done":' .. done .. ',"total":' .. total .. '}')
+  '{"done":' .. done .. ',"rejected":' .. rejected .. ',"total":' .. total .. '}')
 if status == 'queued' or status == 'running' then
   local chunk_count = tonumber(redis.call('HGET', KEYS[1], 'chunk_count'))
   if chunks_done == chunk_count then
@@ -65,10 +69,14 @@ if status == 'queued' or status == 'running' then
     return {1, 'succeeded', -1}
   end
   local next_chunk = tonumber(redis.call('HGET', KEYS[1], 'next_chunk'))
+  while next_chunk < chunk_count and redis.call('HEXISTS', KEYS[2], next_chunk) == 1 do
+    next_chunk = next_chunk + 1  -- made before a retry
+  end
   if next_chunk < chunk_count then
-    redis.call('HINCRBY', KEYS[1], 'next_chunk', 1)
+    redis.call('HSET', KEYS[1], 'next_chunk', next_chunk + 1)
     return {1, status, next_chunk}
   end
+  redis.call('HSET', KEYS[1], 'next_chunk', next_chunk)
 end
 return {1, status, -1}
 """
@@ -100,6 +108,27 @@ return status
 """
 )
 
+# KEYS: job, done, events. ARGV: new expiry, window, events limit, new deadline ('' for none). Returns
+# {0, status} if it cannot be retried or has all it needs, else {1, attempt, chunk indices to enqueue now...}.
+_RETRY: Final = """
+local status = redis.call('HGET', KEYS[1], 'status')
+if not status then return {0, ''} end
+if status ~= 'failed' and status ~= 'canceled' and status ~= 'expired' then return {0, status} end
+local chunk_count = tonumber(redis.call('HGET', KEYS[1], 'chunk_count'))
+if redis.call('HLEN', KEYS[2]) == chunk_count then return {0, status} end
+local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
+local answer, next_chunk = {1, attempt}, 0
+while next_chunk < chunk_count and #answer - 2 < tonumber(ARGV[2]) do
+  if redis.call('HEXISTS', KEYS[2], next_chunk) == 0 then answer[#answer + 1] = next_chunk end
+  next_chunk = next_chunk + 1
+end
+redis.call('HSET', KEYS[1], 'status', 'queued', 'next_chunk', next_chunk, 'expires_at', ARGV[1], 'error', '',
+  'deadline', ARGV[4])
+redis.call('HDEL', KEYS[1], 'started_at', 'finished_at')
+redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[3], '*', 'event', 'status', 'data', '{"status":"queued"}')
+return answer
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class ChunkOutcome:
@@ -108,6 +137,15 @@ class ChunkOutcome:
     is_first: bool
     status: JobStatus | None
     next_chunk: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RetryOutcome:
+    """What `retry` did. attempt: 0 if nothing, for the job's state forbids it. chunks: to enqueue now."""
+
+    status: JobStatus | None
+    attempt: int = 0
+    chunks: tuple[int, ...] = ()
 
 
 class JobLedger:
@@ -119,6 +157,7 @@ class JobLedger:
         self._start = redis.register_script(_START)
         self._finish_chunk = redis.register_script(_FINISH_CHUNK)
         self._transition = redis.register_script(_TRANSITION)
+        self._retry = redis.register_script(_RETRY)
 
     def create(self, spec: JobSpec, *, now: float, expires_at: float) -> bool:
         """Write a queued job whose first `window` chunks the caller enqueues. False if the id exists."""
@@ -135,11 +174,17 @@ class JobLedger:
             "next_chunk": first_window,
             "created_at": now,
             "expires_at": expires_at,
+            "deadline": "" if spec.deadline is None else spec.deadline,
             "attempt": 1,
         }
         flat = [item for pair in record.items() for item in pair]
         created = self._create(
-            keys=[keys.job_key(spec.job_id), keys.JOB_INDEX, keys.events_key(spec.job_id)],
+            keys=[
+                keys.job_key(spec.job_id),
+                keys.JOB_INDEX,
+                keys.events_key(spec.job_id),
+                keys.tenant_index_key(spec.tenant),
+            ],
             args=[spec.job_id, now, keys.EVENTS_MAX_LENGTH, *flat],
         )
         return bool(created)
@@ -175,6 +220,7 @@ class JobLedger:
                     keys.EVENTS_MAX_LENGTH,
                     result.class_slug,
                     model_reference,
+                    *(item for pair in result.rejections.items() for item in pair),
                 ],
             ),
         )
@@ -205,6 +251,19 @@ class JobLedger:
             args=[to, now, json.dumps(error) if error else "", keys.EVENTS_MAX_LENGTH, *allowed_from],
         )
         return JobStatus(status) if status else None
+
+    def retry(self, job_id: str, *, window: int, expires_at: float, deadline: float | None) -> RetryOutcome:
+        """Queue a failed, canceled or expired job again, for the chunks that are missing."""
+        done, *rest = cast(
+            "tuple[Any, ...]",
+            self._retry(
+                keys=[keys.job_key(job_id), keys.done_key(job_id), keys.events_key(job_id)],
+                args=[expires_at, window, keys.EVENTS_MAX_LENGTH, "" if deadline is None else deadline],
+            ),
+        )
+        if not done:
+            return RetryOutcome(JobStatus(rest[0]) if rest[0] else None)
+        return RetryOutcome(JobStatus.QUEUED, int(rest[0]), tuple(int(index) for index in rest[1:]))
 
     def status(self, job_id: str) -> JobStatus | None:
         """The cheap read a worker makes between micro-batches."""

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from model_store.image_id import MAX_SEED
 from model_store.manifest import Sha256, Slug, Version
@@ -48,7 +48,9 @@ class FailureCode(StrEnum):
     NON_FINITE_IMAGE = "non_finite_image"
     GPU_MEMORY = "gpu_memory"
     GPU_LOST = "gpu_lost"
+    GATE_EXHAUSTED = "gate_exhausted"
     STORE_UNAVAILABLE = "store_unavailable"
+    STORE_FULL = "store_full"
     TIMEOUT = "timeout"
     WORKER_LOST = "worker_lost"
     REFERENCE_MISSING = "reference_missing"
@@ -81,12 +83,77 @@ class ModelRef(_Message):
         return f"{self.name}@{self.version}"
 
 
+class GateLevel(StrEnum):
+    """How strictly each image is judged before it is delivered; see worker.gate."""
+
+    OFF = "off"
+    DEFAULT = "default"
+    STRICT = "strict"
+
+
+class RejectionReason(StrEnum):
+    """Why the gate replaced an image; in the order in which it is looked at."""
+
+    NON_FINITE = "non_finite"
+    NEAR_UNIFORM = "near_uniform"
+    SCALE_BAR = "scale_bar"
+    LUMA = "luma"
+    MEMORIZED = "memorized"
+
+
+class Priority(StrEnum):
+    """`interactive` jobs go ahead of the others; they are small."""
+
+    INTERACTIVE = "interactive"
+    BATCH = "batch"
+
+
+MetadataKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+MetadataValue = Annotated[str, StringConstraints(max_length=512)]
+ArchiveFormat = Literal["zip", "tar", "npz", "parquet"]
+ImageFormat = Literal["png", "webp", "jpeg"]
+DEFAULT_JPEG_QUALITY = 95
+
+
+class ImageEncoding(_Message):
+    """How pixels become a file. quality: 1..100 of a lossy one; None: nothing is lost (png, webp)."""
+
+    format: ImageFormat = "png"
+    quality: Annotated[int, Field(ge=1, le=100)] | None = None
+
+    @model_validator(mode="after")
+    def _quality_fits(self) -> Self:
+        if self.format == "png" and self.quality is not None:
+            raise ValueError("png loses nothing and has no quality")
+        if self.format == "jpeg" and self.quality is None:
+            raise ValueError("jpeg needs a quality")
+        return self
+
+    @property
+    def is_lossless(self) -> bool:
+        return self.quality is None
+
+    @property
+    def suffix(self) -> str:
+        """Of a file's name, with its dot."""
+        return ".jpg" if self.format == "jpeg" else f".{self.format}"
+
+    @property
+    def media_type(self) -> str:
+        return f"image/{self.format}"
+
+
 class ClassCount(_Message):
-    """So many images of one class; `class_index` is the label the checkpoint was trained with."""
+    """Images `start .. start + count - 1` of one class; `class_index` is the label it was trained with.
+
+    attempt: the first attempt of each image: above 0 only where one image is drawn again from its id.
+    """
 
     class_slug: Slug
     class_index: Annotated[int, Field(ge=0)]
     count: Annotated[int, Field(ge=1)]
+    start: Annotated[int, Field(ge=0)] = 0
+    attempt: Annotated[int, Field(ge=0)] = 0
 
 
 class ReportRequest(_Message):
@@ -107,19 +174,28 @@ class ChunkRequest(_Message):
     class_index: Annotated[int, Field(ge=0)]
     start: Annotated[int, Field(ge=0)]
     count: Annotated[int, Field(ge=1, le=MAX_CHUNK_IMAGES)]
+    attempt: Annotated[int, Field(ge=0)] = 0
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)]
     truncation: Annotated[float, Field(gt=0, le=1)]
+    encoding: ImageEncoding = ImageEncoding()
+    gate: GateLevel = GateLevel.OFF
 
 
 class ChunkResult(_Message):
-    """What a finished chunk left in the result store. `rejected` counts images the gate replaced."""
+    """What a finished chunk left in the result store.
+
+    `rejected` counts images the gate replaced, `rejections` the same by reason. shard_bytes: of the tar;
+    stored_bytes: of all files of the chunk.
+    """
 
     chunk_index: Annotated[int, Field(ge=0)]
     class_slug: Slug
     count: Annotated[int, Field(ge=1)]
     rejected: Annotated[int, Field(ge=0)] = 0
+    rejections: dict[RejectionReason, Annotated[int, Field(ge=1)]] = {}
     shard_sha256: Sha256
     shard_bytes: Annotated[int, Field(ge=1)]
+    stored_bytes: Annotated[int, Field(ge=0)] = 0
     seconds: Annotated[float, Field(ge=0)]
 
 
@@ -127,7 +203,8 @@ class ImageRow(_Message):
     """One line of a shard's sidecar and of the job's `manifest.jsonl`.
 
     `file` is the path inside the archive. `offset` is where the file's bytes begin in the shard (a tar).
-    sha256 is of the file, pixels_sha256 of the decoded uint8 RGB pixels, row by row.
+    sha256 and crc32 are of the file, pixels_sha256 and pixels_crc32 of the drawn uint8 RGB pixels, row by
+    row, which a lossy encoding does not give back. quality: of a lossy encoding. gate: what the gate measured.
     """
 
     file: str
@@ -140,6 +217,11 @@ class ImageRow(_Message):
     truncation: float
     sha256: Sha256
     pixels_sha256: Sha256
+    pixels_crc32: Annotated[int, Field(ge=0)]
+    width: Annotated[int, Field(ge=1)]
+    height: Annotated[int, Field(ge=1)]
+    quality: int | None = None
+    gate: dict[str, float] = {}
     crc32: Annotated[int, Field(ge=0)]
     size_bytes: Annotated[int, Field(ge=1)]
     offset: Annotated[int, Field(ge=0)]
@@ -150,13 +232,24 @@ class ImageRow(_Message):
 
 
 class JobSpec(_Message):
-    """What a client asked for, with everything resolved; decides every chunk of the job."""
+    """What a client asked for, with everything resolved; decides every chunk of the job.
+
+    deadline: epoch seconds after which an unfinished job expires. tenant: id of the API key it belongs to,
+    empty without keys. metadata: the client's own, given back as it came.
+    """
 
     job_id: str
     model: ModelRef
     parts: Annotated[tuple[ClassCount, ...], Field(min_length=1)]
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)]
     truncation: Annotated[float, Field(gt=0, le=1)] = 1.0
+    format: ArchiveFormat = "zip"
+    encoding: ImageEncoding = ImageEncoding()
+    gate: GateLevel = GateLevel.OFF
+    priority: Priority = Priority.BATCH
+    deadline: float | None = None
+    tenant: str = ""
+    metadata: dict[MetadataKey, MetadataValue] = {}
     chunk_images: Annotated[int, Field(ge=1, le=MAX_CHUNK_IMAGES)]
     window: Annotated[int, Field(ge=1)] = 2
     at_front: bool = False
@@ -187,10 +280,13 @@ class JobSpec(_Message):
                     model=self.model,
                     class_slug=part.class_slug,
                     class_index=part.class_index,
-                    start=start,
+                    start=part.start + start,
                     count=min(self.chunk_images, part.count - start),
+                    attempt=part.attempt,
                     seed=self.seed,
                     truncation=self.truncation,
+                    encoding=self.encoding,
+                    gate=self.gate,
                 )
             within_part -= chunk_count
         raise IndexError(chunk_index)
