@@ -204,7 +204,8 @@ class ImageRow(_Message):
 
     `file` is the path inside the archive. `offset` is where the file's bytes begin in the shard (a tar).
     sha256 and crc32 are of the file, pixels_sha256 and pixels_crc32 of the drawn uint8 RGB pixels, row by
-    row, which a lossy encoding does not give back. quality: of a lossy encoding. gate: what the gate measured.
+    row, which a lossy encoding does not give back. quality: of a lossy encoding. gate: what the gate
+    measured.
     """
 
     file: str
