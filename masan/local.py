@@ -214,7 +214,11 @@ class EmbeddedStack:
         }
 
     def _service_environment(self) -> dict[str, str]:
-        return {"MASAN_HOST": self.config.host, "MASAN_PORT": str(self._port)}
+        return {
+            "MASAN_HOST": self.config.host,
+            "MASAN_PORT": str(self._port),
+            "MASAN_SIGNING_KEY_FILE": str(self.data_dir / "signing_key.pem"),
+        }
 
     def _worker_environment(self) -> dict[str, str]:
         """Each worker gets its share of the cores: more threads than cores make all of them slower."""

@@ -25,6 +25,8 @@ def main() -> int:
     try:
         settings = load_settings()
         app = create_app(settings)
+        if not arguments.openapi:
+            app.state.services.certificates.signing_key.check()
     except SettingsError as error:
         print(f"masan service: {error}", file=sys.stderr)
         return 2

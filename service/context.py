@@ -11,18 +11,20 @@ from prometheus_client import CollectorRegistry
 from redis import Redis
 
 from model_store.store import ModelStore
-from service.auth import KeyRing
 from service.catalogue import ModelCatalogue
+from service.certificate import Certificates
 from service.errors import SettingsError
 from service.fleet_metrics import FleetCollector
 from service.job_archive import JobArchives
 from service.job_queue import JobQueue, ReportQueue
 from service.jobs import JobService
+from service.key_ring import KeyRing
 from service.metrics import HttpMetrics
 from service.reaper import Reaper
 from service.reports import ReportService
 from service.result_store import ResultStore
 from service.settings import ServiceSettings
+from service.signing import SigningKey
 from worker.contract.redis_clients import open_redis
 
 _REDIS_RETRIES = 3
@@ -41,6 +43,7 @@ class Services:
     jobs: JobService
     results: ResultStore
     archives: JobArchives
+    certificates: Certificates
     reports: ReportService
     reaper: Reaper
     metrics: HttpMetrics
@@ -64,6 +67,8 @@ class Services:
         )
         models = ModelCatalogue(_model_store(settings), settings.default_model, time.monotonic)
         results = _result_store(settings)
+        signing_key = SigningKey(settings.signing_key_file)
+        certificates = Certificates(redis, jobs.ledger, results, models, signing_key, clock)
         registry = CollectorRegistry()
         registry.register(FleetCollector(jobs, models, results, clock))
         return cls(
@@ -75,6 +80,7 @@ class Services:
             jobs=jobs,
             results=results,
             archives=JobArchives(results, jobs.ledger),
+            certificates=certificates,
             reports=reports,
             reaper=Reaper(redis, queue, jobs, results, reports),
             metrics=HttpMetrics(registry),

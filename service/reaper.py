@@ -151,6 +151,7 @@ class Reaper:
             with self._redis.pipeline() as pipeline:
                 for key in (keys.job_key, keys.done_key, keys.events_key, losses_key):
                     pipeline.expire(key(job.job_id), int(TOMBSTONE_S))
+                pipeline.delete(keys.certificate_key(job.job_id))
                 pipeline.zrem(keys.JOB_INDEX, job.job_id)
                 pipeline.hincrby(keys.COUNTERS, "results_expired", 1)
                 pipeline.execute()

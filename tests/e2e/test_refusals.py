@@ -117,6 +117,7 @@ def service_without_worker(tiny_data_dir: Path) -> Iterator[str]:
             "MASAN_RESULT_STORE_URL": str(tiny_data_dir / "results"),
             "MASAN_DEFAULT_MODEL": "tiny@1",
             "MASAN_PORT": str(port),
+            "MASAN_SIGNING_KEY_FILE": str(tiny_data_dir / "signing_key.pem"),
         },
         cwd=tiny_data_dir,
         log_path=tiny_data_dir / "logs" / "service.log",

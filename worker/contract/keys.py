@@ -18,6 +18,9 @@ DRAINING = "masan:draining"
 WORKERS = "masan:workers"
 """Hash of worker name -> JSON {state, device, model, version, digest, images_per_second, heartbeat, pid}."""
 
+SERVED_QUALITY = "masan:served"
+"""Hash of `{class}:{name@version}` -> JSON {kid, kid_sd, n, at} of the newest images that were served."""
+
 REPORT_QUEUE = "reports"
 REPORT_PATH = "masan.report_maker.make_report"
 """Dotted name of what makes a report, in a process that may import training."""
@@ -59,6 +62,11 @@ def done_key(job_id: str) -> str:
 def events_key(job_id: str) -> str:
     """Stream of {event, data}; its ids are the SSE ids."""
     return f"masan:job:{job_id}:events"
+
+
+def certificate_key(job_id: str) -> str:
+    """The signed certificate of a succeeded job; written once."""
+    return f"masan:job:{job_id}:certificate"
 
 
 def report_key(report_id: str) -> str:

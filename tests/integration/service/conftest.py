@@ -22,6 +22,7 @@ def settings(valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) -> 
         result_store_url=str(folder / "results"),
         default_model="tiny@production",
         reaper_interval_s=60,
+        signing_key_file=folder / "signing_key.pem",
         webhook_networks=LOOPBACK,
     )
 

@@ -32,6 +32,7 @@ def process(
         "MASAN_RESULT_STORE_URL": settings.result_store_url,
         "MASAN_DEFAULT_MODEL": settings.default_model,
         "MASAN_PORT": str(port),
+        "MASAN_SIGNING_KEY_FILE": str(settings.signing_key_file),
     }
     log = tmp_path / "service.log"
     with log.open("wb") as file:
