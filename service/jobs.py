@@ -7,30 +7,26 @@ from typing import Any, Self, cast
 
 from redis import Redis
 
-from model_store.architectures import accepts
-from model_store.store import Checkpoint
+from service.auth import Principal, Scope
 from service.errors import (
-    FieldError,
-    InvalidParameterError,
     JobFinishedError,
     NotFoundError,
     NoWorkerError,
     QueueFullError,
     ResultExpiredError,
-    UnknownClassError,
 )
+from service.generation import GenerationRequest
 from service.ids import JOB_ID_PATTERN, new_job_id
 from service.job_queue import JobQueue, seconds_until
 from service.workers import WorkerStatus, chunk_images, fleet_speed, live_workers
 from worker.contract import keys
 from worker.contract.ledger import JobLedger
-from worker.contract.messages import ClassCount, JobSpec, JobStatus, ModelRef, Priority
-from worker.contract.webhook_ledger import RECORD_TTL_S, Webhook, WebhookLedger
+from worker.contract.messages import JobSpec, JobStatus, Priority
+from worker.contract.webhook_ledger import RECORD_TTL_S, WebhookLedger
 
 ACTIVE_JOBS = "masan:jobs:active"
 """Sorted set of ids of jobs that may still need work, by creation time; the reaper drops finished ones."""
 
-INTERACTIVE_MAX_IMAGES = 64
 _MAX_JOBS_AT_FRONT = 8
 """More small jobs than this wait in line, so that large ones progress."""
 _CHUNKS_PER_WORKER = 2
@@ -89,23 +85,6 @@ class JobRecord:
         return 0 if self.status.is_final else self.spec.total - self.done
 
 
-@dataclass(frozen=True, slots=True)
-class GenerationRequest:
-    """A checked request; `seed` is drawn already."""
-
-    checkpoint: Checkpoint
-    class_slug: str
-    n: int
-    seed: int
-    truncation: float
-    webhook: Webhook | None = None
-
-
-def priority_of(n: int) -> Priority:
-    """`interactive` for a job small enough to be waited for."""
-    return Priority.INTERACTIVE if n <= INTERACTIVE_MAX_IMAGES else Priority.BATCH
-
-
 class JobService:
     """What the routes do with jobs."""
 
@@ -122,60 +101,66 @@ class JobService:
     def submit(self, request: GenerationRequest, now: float) -> JobRecord:
         """Admit a job, write its record and enqueue its first window.
 
-        Raises UnknownClassError, InvalidParameterError for a truncation that the checkpoint's architecture
-        does not have, NoWorkerError, QueueFullError.
+        A request whose `job_id` was submitted before gives that job as it is now. Raises UnknownClassError,
+        InvalidParameterError for a truncation that the checkpoint's architecture does not have,
+        NoWorkerError, QueueFullError.
         """
-        manifest = request.checkpoint.manifest
-        if request.class_slug not in manifest.classes:
-            raise _unknown_class(request)
-        if request.truncation != 1 and not accepts(manifest.architecture, "truncation"):
-            raise _truncation_unknown(request)
+        request.check()
+        job_id = request.job_id or new_job_id(now)
+        if request.job_id is not None and (known := self._find(job_id)) is not None:
+            return known
         workers = live_workers(self.redis, now)
         active = list(self.active())
         self._admit(request.n, workers, active)
+        priority = request.effective_priority
         spec = JobSpec(
-            job_id=new_job_id(now),
-            model=ModelRef(name=manifest.name, version=manifest.version, digest=manifest.digest),
-            parts=(
-                ClassCount(
-                    class_slug=request.class_slug,
-                    class_index=manifest.class_index(request.class_slug),
-                    count=request.n,
-                ),
-            ),
+            job_id=job_id,
+            model=request.model,
+            parts=request.parts,
             seed=request.seed,
             truncation=request.truncation,
+            format=request.format,
+            encoding=request.encoding,
+            gate=request.gate,
+            priority=priority,
+            deadline=request.deadline,
+            tenant=request.tenant,
+            metadata=dict(request.metadata),
+            is_listed=request.is_listed,
             chunk_images=chunk_images(workers),
             window=_CHUNKS_PER_WORKER * len(workers),
-            priority=priority_of(request.n),
-            at_front=priority_of(request.n) is Priority.INTERACTIVE
+            at_front=priority is Priority.INTERACTIVE
             and sum(job.spec.at_front for job in active) < _MAX_JOBS_AT_FRONT,
         )
-        self._start(spec, now, request.webhook)
-        return self.get(spec.job_id)
+        self._start(spec, now, request)
+        return self._known(job_id)
 
-    def get(self, job_id: str) -> JobRecord:
-        """Raises NotFoundError for an id that names no job."""
-        record = self.ledger.record(job_id) if JOB_ID_PATTERN.match(job_id) else None
-        if record is None:
-            raise NotFoundError(f"There is no job {job_id!r}; its record may have been collected.")
-        return JobRecord.from_hash(record)
+    def get(self, job_id: str, principal: Principal) -> JobRecord:
+        """The job, for whom it belongs to or an administrator.
 
-    def get_unexpired(self, job_id: str, now: float) -> JobRecord:
-        """Raises NotFoundError, and ResultExpiredError once the job's images may be gone."""
-        job = self.get(job_id)
+        Every route reads jobs through here: another tenant's job is as unknown as one that never was.
+        Raises NotFoundError.
+        """
+        job = self._find(job_id)
+        if job is None or not may_see(principal, job):
+            raise _unknown_job(job_id)
+        return job
+
+    def get_unexpired(self, job_id: str, now: float, principal: Principal) -> JobRecord:
+        """As `get`. Raises NotFoundError, and ResultExpiredError once the job's images may be gone."""
+        job = self.get(job_id, principal)
         if now >= job.expires_at or job.status is JobStatus.EXPIRED:
             raise ResultExpiredError(
                 f"Job {job_id} has expired. The same images come from POST {regenerate_path(job)}."
             )
         return job
 
-    def cancel(self, job_id: str, now: float) -> JobRecord:
+    def cancel(self, job_id: str, now: float, principal: Principal) -> JobRecord:
         """Ask a job to stop; canceling twice is fine. Raises NotFoundError, JobFinishedError."""
-        self.get(job_id)
+        self.get(job_id, principal)
         self.ledger.transition(job_id, JobStatus.CANCELED, allowed_from=(JobStatus.QUEUED,), now=now)
         self.ledger.transition(job_id, JobStatus.CANCELING, allowed_from=(JobStatus.RUNNING,), now=now)
-        job = self.get(job_id)
+        job = self._known(job_id)
         if job.status not in {JobStatus.CANCELED, JobStatus.CANCELING}:
             raise JobFinishedError(f"Job {job_id} is {job.status} and can no longer be canceled.")
         return job
@@ -210,6 +195,16 @@ class JobService:
         next_before = rows[limit - 1][1] if len(rows) > limit else None
         return self.records([job_id for job_id, _ in rows[:limit]]), next_before
 
+    def _find(self, job_id: str) -> JobRecord | None:
+        record = self.ledger.record(job_id) if JOB_ID_PATTERN.match(job_id) else None
+        return None if record is None else JobRecord.from_hash(record)
+
+    def _known(self, job_id: str) -> JobRecord:
+        job = self._find(job_id)
+        if job is None:
+            raise _unknown_job(job_id)
+        return job
+
     def _admit(self, n: int, workers: list[WorkerStatus], active: list[JobRecord]) -> None:
         if not workers:
             raise NoWorkerError(
@@ -224,16 +219,23 @@ class JobService:
                 retry_after_s=seconds_until(waiting + n - self._max_queue_images, fleet_speed(workers)),
             )
 
-    def _start(self, spec: JobSpec, now: float, webhook: Webhook | None) -> None:
-        if webhook is not None:
-            self._webhooks.register(spec.job_id, webhook, ttl_s=self._result_ttl_s + RECORD_TTL_S)
+    def _start(self, spec: JobSpec, now: float, request: GenerationRequest) -> None:
+        ttl_s = self._result_ttl_s if request.ttl_s is None else request.ttl_s
+        if request.webhook is not None:
+            self._webhooks.register(spec.job_id, request.webhook, ttl_s=ttl_s + RECORD_TTL_S)
         # Into the active set first: should this process die right after, the reaper finds the job and
         # enqueues what is missing.
         self.redis.zadd(ACTIVE_JOBS, {spec.job_id: now})
-        self.ledger.create(spec, now=now, expires_at=now + self._result_ttl_s)
-        self.redis.hincrby(keys.COUNTERS, f"created:{spec.parts[0].class_slug}:{priority_of(spec.total)}", 1)
+        if not self.ledger.create(spec, now=now, expires_at=now + ttl_s):
+            return  # by a racing request with the same id, which enqueues it
+        self.redis.hincrby(keys.COUNTERS, f"created:{spec.parts[0].class_slug}:{spec.priority}", 1)
         first_window = [chunk for chunk in spec.chunks() if chunk.chunk_index < spec.window]
         self.queue.enqueue(first_window, at_front=spec.at_front)
+
+
+def may_see(principal: Principal, job: JobRecord) -> bool:
+    """Whether it is the principal's own, or the principal an administrator."""
+    return principal.may(Scope.ADMIN) or job.spec.tenant == (principal.key_id or "")
 
 
 def regenerate_path(job: JobRecord) -> str:
@@ -245,19 +247,5 @@ def regenerate_path(job: JobRecord) -> str:
     )
 
 
-def _unknown_class(request: GenerationRequest) -> UnknownClassError:
-    manifest = request.checkpoint.manifest
-    known = ", ".join(manifest.classes)
-    return UnknownClassError(
-        f"{manifest.reference} has no class {request.class_slug[:100]!r}; it has {known}.",
-        errors=[FieldError("class", f"unknown class {request.class_slug[:100]!r}", list(manifest.classes))],
-    )
-
-
-def _truncation_unknown(request: GenerationRequest) -> InvalidParameterError:
-    manifest = request.checkpoint.manifest
-    reason = f"architecture {manifest.architecture} has no truncation"
-    detail = f"{manifest.reference}: {reason}, given as {request.truncation:g}; leave it out."
-    if "guidance" in manifest.config:
-        detail += f" Its images are drawn with guidance {manifest.config['guidance']}, as published."
-    return InvalidParameterError(detail, errors=[FieldError("truncation", reason, "1")])
+def _unknown_job(job_id: str) -> NotFoundError:
+    return NotFoundError(f"There is no job {job_id[:100]!r}; its record may have been collected.")

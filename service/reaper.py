@@ -139,11 +139,11 @@ class Reaper:
                 self._redis.zrem(ACTIVE_JOBS, job_id)
 
     def _expire_results(self, now: float) -> None:
-        """Delete the files of jobs past their time; their records stay a while, to answer 410.
-
-        A job's time depends on the settings it was accepted under, so records are asked, oldest first.
-        """
-        job_ids = cast("list[str]", self._redis.zrange(keys.JOB_INDEX, 0, _EXPIRED_PER_RUN - 1))
+        """Delete the files of jobs past their time; their records stay a while, to answer 410."""
+        job_ids = cast(
+            "list[str]",
+            self._redis.zrangebyscore(keys.EXPIRY_INDEX, "-inf", now, start=0, num=_EXPIRED_PER_RUN),
+        )
         for job in self._jobs.records(job_ids):
             if now < job.expires_at or not job.status.is_final:
                 continue
@@ -152,7 +152,8 @@ class Reaper:
                 for key in (keys.job_key, keys.done_key, keys.events_key, losses_key):
                     pipeline.expire(key(job.job_id), int(TOMBSTONE_S))
                 pipeline.delete(keys.certificate_key(job.job_id))
-                pipeline.zrem(keys.JOB_INDEX, job.job_id)
+                for index in (keys.JOB_INDEX, keys.tenant_index_key(job.spec.tenant), keys.EXPIRY_INDEX):
+                    pipeline.zrem(index, job.job_id)
                 pipeline.hincrby(keys.COUNTERS, "results_expired", 1)
                 pipeline.execute()
             logger.info("result expired", extra={"job_id": job.job_id})

@@ -1,15 +1,15 @@
 """POST /generate: accept a job."""
 
 import secrets
-from typing import Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Response, status
 
 from model_store.image_id import MAX_SEED
-from service.auth import Scope, require
+from service.auth import Principal, Scope, require
 from service.context import ServicesDep
 from service.errors import FieldError, RequestError, TooManyImagesError
-from service.jobs import GenerationRequest
+from service.generation import GenerationRequest, class_counts
 from service.metrics import REJECTION_REASONS
 from service.openapi import problems
 from service.parameters import (
@@ -45,12 +45,12 @@ RETRY_AFTER_S = 2
         },
         **problems(404),
     },
-    dependencies=[require(Scope.GENERATE)],
     openapi_extra=REQUEST_BODY,
     summary="Ask for n images of a class",
 )
 def generate(
     services: ServicesDep,
+    principal: Annotated[Principal, require(Scope.GENERATE)],
     response: Response,
     options: OptionsDep,
     class_slug: ClassParameter,
@@ -64,10 +64,11 @@ def generate(
     if n > MAX_N:
         field = FieldError("n", f"must be at most {MAX_N}, not {n}", f"integer, >= 1, <= {MAX_N}")
         raise TooManyImagesError(f"n is {n}; one job makes at most {MAX_N} images.", errors=[field])
+    checkpoint = services.models.resolve(model)
     request = GenerationRequest(
-        checkpoint=services.models.resolve(model),
-        class_slug=class_slug,
-        n=n,
+        checkpoint=checkpoint,
+        parts=class_counts(checkpoint.manifest, {class_slug: n}),
+        tenant=principal.key_id or "",
         seed=secrets.randbelow(MAX_SEED + 1) if seed is None else seed,
         truncation=truncation,
         webhook=checked_webhook(options, services.settings.webhook_networks),

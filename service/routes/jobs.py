@@ -11,7 +11,7 @@ from fastapi import APIRouter, Header, Query, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from service.auth import Scope, require
+from service.auth import Principal, Scope, require
 from service.byte_range import UnsatisfiableRangeError, etag_matches, parse_range
 from service.context import Services, ServicesDep
 from service.errors import (
@@ -30,6 +30,9 @@ from service.schemas import JobBody, JobListBody
 from worker.contract.messages import JobStatus
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+ReaderDep = Annotated[Principal, require(Scope.JOBS_READ)]
+WriterDep = Annotated[Principal, require(Scope.JOBS_WRITE)]
 
 MAX_WAIT_S = 60
 _POLL_S = 0.25
@@ -59,13 +62,13 @@ def list_jobs(
 
 @router.get(
     "/{job_id}",
-    dependencies=[require(Scope.JOBS_READ)],
     response_model=JobBody,
     responses={**_NOT_MODIFIED, **problems(404, 410)},
     summary="A job's state and progress",
 )
 async def get_job(
     services: ServicesDep,
+    principal: ReaderDep,
     job_id: JobIdParameter,
     prefer: Annotated[
         str | None, Header(description="`wait=30`: answer when it changes, 60 s at most")
@@ -74,9 +77,9 @@ async def get_job(
 ) -> Response:
     """The job as it is; with `Prefer: wait=n`, as soon as it changes or has ended."""
     wait_s = _wait_of(prefer)
-    job, etag = await run_in_threadpool(_look, services, job_id)
+    job, etag = await run_in_threadpool(_look, services, job_id, principal)
     if wait_s and (if_none_match is None or etag_matches(if_none_match, etag)):
-        job, etag = await _wait_for_change(services, job, etag, wait_s)
+        job, etag = await _wait_for_change(services, principal, job, etag, wait_s)
     headers = {"ETag": etag, "Cache-Control": "no-cache", "Vary": "Prefer"}
     if wait_s is not None:
         headers["Preference-Applied"] = f"wait={wait_s}"
@@ -91,15 +94,16 @@ async def get_job(
 
 @router.post(
     "/{job_id}/cancel",
-    dependencies=[require(Scope.JOBS_WRITE)],
     response_model=JobBody,
     responses={202: {"model": JobBody, "description": "It stops within one batch"}, **problems(404, 409)},
     summary="Stop a job",
 )
-def cancel_job(services: ServicesDep, response: Response, job_id: JobIdParameter) -> JobBody:
+def cancel_job(
+    services: ServicesDep, principal: WriterDep, response: Response, job_id: JobIdParameter
+) -> JobBody:
     """200 once canceled, 202 while its worker finishes the batch at hand."""
     now = services.clock()
-    job = services.jobs.cancel(job_id, now)
+    job = services.jobs.cancel(job_id, now, principal)
     if job.status is JobStatus.CANCELING:
         response.status_code = 202
     return JobBody.of(job, queue_position=None, now=now)
@@ -107,7 +111,6 @@ def cancel_job(services: ServicesDep, response: Response, job_id: JobIdParameter
 
 @router.get(
     "/{job_id}/result",
-    dependencies=[require(Scope.JOBS_READ)],
     response_class=StreamingResponse,
     responses={
         200: {
@@ -122,13 +125,14 @@ def cancel_job(services: ServicesDep, response: Response, job_id: JobIdParameter
 )
 def get_result(
     services: ServicesDep,
+    principal: ReaderDep,
     job_id: JobIdParameter,
     byte_range: Annotated[str | None, Header(alias="Range", description="One range of bytes")] = None,
     if_range: Annotated[str | None, Header()] = None,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Streamed, stored entries, the same bytes each time; a download can be resumed by `Range`."""
-    job = services.jobs.get_unexpired(job_id, services.clock())
+    job = services.jobs.get_unexpired(job_id, services.clock(), principal)
     if job.status is not JobStatus.SUCCEEDED:
         raise _no_result(job)
     archive = services.archives.open(job)
@@ -179,15 +183,15 @@ def _no_result(job: JobRecord) -> JobNotFinishedError | JobUnsuccessfulError:
     )
 
 
-def _look(services: Services, job_id: str) -> tuple[JobRecord, str]:
+def _look(services: Services, job_id: str, principal: Principal) -> tuple[JobRecord, str]:
     """The job and a weak ETag over all of it that does not change with time alone."""
-    job = services.jobs.get_unexpired(job_id, services.clock())
+    job = services.jobs.get_unexpired(job_id, services.clock(), principal)
     state = f"{job.job_id}/{job.attempt}/{job.status}/{job.done}/{job.rejected}"
     return job, f'W/"{hashlib.sha256(state.encode()).hexdigest()[:16]}"'
 
 
 async def _wait_for_change(
-    services: Services, job: JobRecord, etag: str, wait_s: int
+    services: Services, principal: Principal, job: JobRecord, etag: str, wait_s: int
 ) -> tuple[JobRecord, str]:
     deadline = asyncio.get_running_loop().time() + wait_s
     current, current_etag = job, etag
@@ -196,7 +200,7 @@ async def _wait_for_change(
         if remaining <= 0:
             break
         await asyncio.sleep(min(_POLL_S, remaining))
-        current, current_etag = await run_in_threadpool(_look, services, job.job_id)
+        current, current_etag = await run_in_threadpool(_look, services, job.job_id, principal)
     return current, current_etag
 
 

@@ -5,7 +5,10 @@ CHUNK_PATH = "worker.chunks.make_chunk"
 """Dotted name by which the service enqueues work it cannot import."""
 
 JOB_INDEX = "masan:jobs"
-"""Sorted set of job ids by creation time, epoch seconds."""
+"""Sorted set of ids of jobs that are listed, by creation time, epoch seconds."""
+
+EXPIRY_INDEX = "masan:jobs:expiry"
+"""Sorted set of ids of all jobs that may have files in the result store, by when those are to be deleted."""
 
 COUNTERS = "masan:counters"
 """Hash of fleet-wide counters, bumped only by the done-once fence: `images:{class}:{name@version}`,

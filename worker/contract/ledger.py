@@ -15,13 +15,14 @@ from worker.contract import keys
 from worker.contract.messages import ChunkResult, JobSpec, JobStatus
 from worker.contract.webhook_ledger import ANNOUNCE
 
-# KEYS: job, job index, events, tenant index. ARGV: job id, now, events limit, flattened job hash.
+# KEYS: job, events, expiry index, then the indexes that list it. ARGV: job id, now, expiry, events limit,
+# flattened job hash.
 _CREATE: Final = """
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-redis.call('HSET', KEYS[1], unpack(ARGV, 4))
-redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
-redis.call('ZADD', KEYS[4], ARGV[2], ARGV[1])
-redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[3], '*', 'event', 'status', 'data', '{"status":"queued"}')
+redis.call('HSET', KEYS[1], unpack(ARGV, 5))
+redis.call('ZADD', KEYS[3], ARGV[3], ARGV[1])
+for i = 4, #KEYS do redis.call('ZADD', KEYS[i], ARGV[2], ARGV[1]) end
+redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], '*', 'event', 'status', 'data', '{"status":"queued"}')
 return 1
 """
 
@@ -181,11 +182,11 @@ class JobLedger:
         created = self._create(
             keys=[
                 keys.job_key(spec.job_id),
-                keys.JOB_INDEX,
                 keys.events_key(spec.job_id),
-                keys.tenant_index_key(spec.tenant),
+                keys.EXPIRY_INDEX,
+                *_list_keys(spec),
             ],
-            args=[spec.job_id, now, keys.EVENTS_MAX_LENGTH, *flat],
+            args=[spec.job_id, now, expires_at, keys.EVENTS_MAX_LENGTH, *flat],
         )
         return bool(created)
 
@@ -286,3 +287,8 @@ class JobLedger:
             int(index): ChunkResult.model_validate_json(row)
             for index, row in sorted(rows.items(), key=lambda r: int(r[0]))
         }
+
+
+def _list_keys(spec: JobSpec) -> list[str]:
+    """The indexes that a job is listed in."""
+    return [keys.JOB_INDEX, keys.tenant_index_key(spec.tenant)] if spec.is_listed else []

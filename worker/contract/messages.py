@@ -236,7 +236,8 @@ class JobSpec(_Message):
     """What a client asked for, with everything resolved; decides every chunk of the job.
 
     deadline: epoch seconds after which an unfinished job expires. tenant: id of the API key it belongs to,
-    empty without keys. metadata: the client's own, given back as it came.
+    empty without keys. metadata: the client's own, given back as it came. is_listed: False for a job that the
+    service made for itself.
     """
 
     job_id: str
@@ -251,6 +252,7 @@ class JobSpec(_Message):
     deadline: float | None = None
     tenant: str = ""
     metadata: dict[MetadataKey, MetadataValue] = {}
+    is_listed: bool = True
     chunk_images: Annotated[int, Field(ge=1, le=MAX_CHUNK_IMAGES)]
     window: Annotated[int, Field(ge=1)] = 2
     at_front: bool = False

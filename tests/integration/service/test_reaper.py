@@ -149,6 +149,7 @@ def test_canceling_job_without_a_worker_ends(service: Service, reaper: Reaper) -
 def test_expired_files_are_deleted_and_the_record_answers_410(service: Service, reaper: Reaper) -> None:
     old, kept = service.finished_job(), service.finished_job()
     service.redis.hset(keys.job_key(old), "expires_at", service.clock() - 1)
+    service.redis.zadd(keys.EXPIRY_INDEX, {old: service.clock() - 1})
 
     reaper.run_once(service.clock())
 
