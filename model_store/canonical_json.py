@@ -23,7 +23,13 @@ def canonical_json(value: Any) -> bytes:
 def parse_strict(content: bytes) -> Any:
     """JSON that has one meaning only. Raises ValueError, also for a key that is given twice."""
     try:
-        return json.loads(content, object_pairs_hook=_distinct, parse_constant=_refuse_constant)
+        return json.loads(
+            content,
+            object_pairs_hook=_distinct,
+            parse_constant=_refuse_constant,
+            parse_float=_double,
+            parse_int=_integer,
+        )
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
@@ -75,6 +81,19 @@ def _distinct(members: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(members):
         raise ValueError("a key is given twice")
     return found
+
+
+def _double(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]} is beyond any double")
+    return number
+
+
+def _integer(text: str) -> int | float:
+    """A double where others would read one: a large whole number is spelled without an exponent, too."""
+    number = _double(text)
+    return int(text) if abs(number) <= _MAX_SAFE_INTEGER else number
 
 
 def _refuse_constant(name: str) -> Any:

@@ -11,13 +11,13 @@ from fastapi import Depends, FastAPI
 from fastapi.concurrency import run_in_threadpool
 from redis.exceptions import RedisError
 
-from service.auth import check_binding
+from service.auth import authenticate, check_binding
 from service.context import Services
 from service.middleware import RequestMiddleware
 from service.openapi import install_openapi
 from service.parameters import check_parameters
 from service.problems import install_error_handlers
-from service.routes import generate, health, jobs, model_report, models, reports
+from service.routes import certificates, generate, health, jobs, model_report, models, reports
 from service.settings import ServiceSettings
 
 logger = logging.getLogger(__name__)
@@ -40,11 +40,11 @@ def create_app(settings: ServiceSettings, *, clock: Callable[[], float] = time.t
         version=version("masan"),
         description=_DESCRIPTION,
         lifespan=_lifespan,
-        dependencies=[Depends(check_parameters)],
+        dependencies=[Depends(authenticate), Depends(check_parameters)],
         redoc_url=None,
     )
     app.state.services = services
-    for module in (generate, jobs, models, model_report, reports, health):
+    for module in (certificates, generate, jobs, models, model_report, reports, health):
         app.include_router(module.router)
     install_error_handlers(app)
     install_openapi(app)

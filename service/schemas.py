@@ -139,6 +139,7 @@ class JobBody(_Body):
                 self=path,
                 cancel=None if job.status.is_final else f"{path}/cancel",
                 result=f"{path}/result" if is_ready else None,
+                certificate=f"{path}/certificate" if is_ready else None,
             ),
         )
 
