@@ -12,10 +12,13 @@ class ReportWorkerSettings(QueueProcessSettings):
     """One field per `MASAN_<FIELD>` variable; a wrong value keeps the process from starting.
 
     report_data: real images, a folder per class or a packed file, for checkpoints that carry no reference set
-    of their own. report_cache: where features of real images are kept.
+    of their own. report_cache: where features of real images are kept. result_store_url: where delivered images
+    lie, whose quality is looked at every served_quality_s seconds; without it, or with 0, it is not.
     """
 
     report_data: Path | None = None
+    result_store_url: str | None = None
+    served_quality_s: Annotated[float, Field(ge=0)] = 120.0
     report_cache: Annotated[Path, Field(default_factory=lambda: Path("~/.cache/masan"))]
 
     @field_validator("report_data", mode="before")

@@ -1,7 +1,7 @@
 """`python -m masan.report_worker`: makes quality reports, one at a time, from their own queue.
 
-With `--webhooks` a thread beside it delivers webhooks, so that those do not wait for a report. The start is
-quick and light: torch and training are loaded with the first report.
+With `--webhooks` a thread beside it delivers webhooks, so that those do not wait for a report; another judges
+what was served of late. The start is quick and light: torch and training are loaded with the first report.
 """
 
 import logging
@@ -12,12 +12,14 @@ import sys
 from contextlib import AbstractContextManager, nullcontext
 from types import FrameType
 
+from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue
 
 from masan.report_judge import CheckpointJudge
 from masan.report_maker import Judge, ReportMaker, reports_made_by
 from masan.report_settings import ReportWorkerSettings
+from masan.served_quality import ServedQuality
 from masan.webhook_settings import WebhookSettings
 from masan.webhook_worker import WebhookProcess
 from model_store.store import ModelStore
@@ -80,6 +82,7 @@ class ReportProcess:
             device=settings.device,
             threads=settings.threads,
         )
+        self.served = _served_quality(settings, redis, store)
         self.maker = ReportMaker(ledger=ReportLedger(redis), store=store, judge=judge or own_judge)
 
     def run(self, *, burst: bool = False) -> int:
@@ -117,8 +120,18 @@ def main() -> int:
         sys.stderr.write(f"masan work: {error}\n")
         return 2
     os.nice(_NICENESS)
-    with webhooks.beside() if webhooks else nullcontext():
+    served = process.served
+    with webhooks.beside() if webhooks else nullcontext(), served.beside() if served else nullcontext():
         return process.run()
+
+
+def _served_quality(settings: ReportWorkerSettings, redis: Redis, store: ModelStore) -> ServedQuality | None:
+    if not settings.result_store_url or not settings.served_quality_s:
+        return None
+    try:
+        return ServedQuality(redis, store, settings.result_store_url, interval_s=settings.served_quality_s)
+    except ValueError as error:
+        raise WorkerSettingsError(f"MASAN_RESULT_STORE_URL: {error}") from error
 
 
 def _leave(_signum: int, _frame: FrameType | None) -> None:

@@ -20,6 +20,7 @@ from service.catalogue import ModelCatalogue
 from service.jobs import JobRecord, JobService
 from service.quality_metrics import quality_families
 from service.result_store import ResultStore
+from service.served_metrics import served_families
 from service.workers import known_workers
 from worker.contract import keys
 from worker.contract.messages import JobStatus
@@ -55,6 +56,7 @@ class FleetCollector(Collector):
                 *_job_families(list(self._jobs.active()), now),
                 *_worker_families(self._jobs.redis, now),
                 *self._counter_families(self._jobs.redis),
+                *served_families(self._jobs.redis, self._served_classes(), now),
             ]
         except RedisError:
             families = []
@@ -110,6 +112,9 @@ class FleetCollector(Collector):
         yield _counter("masan_chunk_retries", "Chunks enqueued again", ["reason"], retries)
         yield _counter("masan_webhook_deliveries", "Attempts to deliver a webhook", ["outcome"], webhooks)
         yield _counter("masan_result_expired", "Jobs whose files were deleted", [], {(): expired})
+
+    def _served_classes(self) -> set[tuple[str, str]]:
+        return {(slug, found.reference) for found, _ in self._served() for slug in found.manifest.classes}
 
     def _served(self) -> list[tuple[Checkpoint, str]]:
         try:
