@@ -1,113 +1,38 @@
-"""Who may ask: API keys, kept as hashes. Without any key, this machine alone.
+"""Who may ask: the bearer of an API key. Without any key, this machine alone.
 
 Source: RFC 6750 for `Authorization: Bearer`.
 """
 
-import hashlib
-import hmac
-import json
-from collections.abc import Iterable
-from dataclasses import dataclass
-from enum import StrEnum
-from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request, Security, params
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi.security.utils import get_authorization_scheme_param
 
-from model_store.manifest import Sha256
 from service.errors import ForbiddenError, SettingsError, UnauthorizedError
+from service.key_ring import LOCAL, KeyRing, Principal, tenant_of
+from service.keys import Scope
 from service.settings import ServiceSettings, is_loopback
+
+__all__ = [
+    "PUBLIC_PATHS",
+    "Principal",
+    "PrincipalDep",
+    "Scope",
+    "authenticate",
+    "check_binding",
+    "check_origin",
+    "principal_of",
+    "require",
+    "tenant_of",
+]
+
+PUBLIC_PATHS: Final = frozenset({"/livez", "/readyz", "/startupz", "/health", "/metrics"})
+"""What needs no key. Every other route does, also one that asks for no scope."""
 
 _bearer = HTTPBearer(auto_error=False, description="An API key")
 _header = APIKeyHeader(name="X-API-Key", auto_error=False, description="An API key")
-
-
-class Scope(StrEnum):
-    """What a key may be used for; `admin` includes the others."""
-
-    GENERATE = "generate"
-    JOBS_READ = "jobs:read"
-    JOBS_WRITE = "jobs:write"
-    MODELS_READ = "models:read"
-    MODELS_PROMOTE = "models:promote"
-    ADMIN = "admin"
-
-
-class ApiKey(BaseModel):
-    """One line of the keys file: the key itself is not kept, only its sha256."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
-    sha256: Sha256
-    scopes: frozenset[Scope]
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Who sent a request."""
-
-    key_id: str | None
-    scopes: frozenset[Scope]
-
-    def may(self, scope: Scope) -> bool:
-        return scope in self.scopes or Scope.ADMIN in self.scopes
-
-
-LOCAL = Principal(key_id=None, scopes=frozenset({Scope.ADMIN}))
-"""Anyone on this machine, while there are no keys."""
-
-
-class KeyRing:
-    """All keys that are accepted. Falsy if there are none."""
-
-    def __init__(self, keys: Iterable[ApiKey]) -> None:
-        self._keys = tuple(keys)
-
-    @classmethod
-    def from_settings(cls, settings: ServiceSettings) -> Self:
-        """Raises SettingsError for a keys file that cannot be read."""
-        keys = []
-        if settings.api_key is not None:
-            digest = hashlib.sha256(settings.api_key.get_secret_value().encode()).hexdigest()
-            keys.append(ApiKey(id="environment", sha256=digest, scopes=frozenset({Scope.ADMIN})))
-        if settings.api_keys_file is not None:
-            keys.extend(_read_keys(settings.api_keys_file))
-        return cls(keys)
-
-    def __bool__(self) -> bool:
-        return bool(self._keys)
-
-    def find(self, key: str) -> Principal | None:
-        """Whose key this is. Compares with all keys in constant time."""
-        digest = hashlib.sha256(key.encode()).hexdigest()
-        found = None
-        for candidate in self._keys:
-            if hmac.compare_digest(candidate.sha256, digest):
-                found = candidate
-        return None if found is None else Principal(found.id, found.scopes)
-
-
-def _read_keys(path: Path) -> list[ApiKey]:
-    variable = "MASAN_API_KEYS_FILE"
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(variable, f"= {str(path)!r}: cannot be read: {error}") from error
-    keys = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            keys.append(ApiKey.model_validate(json.loads(line)))
-        except ValueError as error:
-            raise SettingsError(
-                variable, f"= {str(path)!r}: line {number} is no {{id, sha256, scopes}} object"
-            ) from error
-    return keys
 
 
 def check_binding(settings: ServiceSettings, key_ring: KeyRing) -> None:
@@ -120,23 +45,46 @@ def check_binding(settings: ServiceSettings, key_ring: KeyRing) -> None:
         )
 
 
+def authenticate(request: Request) -> None:
+    """The first dependency of every route: who asks is known before anything else is looked at.
+
+    Raises UnauthorizedError.
+    """
+    if request.url.path in PUBLIC_PATHS:
+        return
+    services = request.app.state.services
+    if not services.key_ring:
+        request.state.principal = LOCAL
+        return
+    scheme, bearer = get_authorization_scheme_param(request.headers.get("authorization"))
+    key = bearer if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
+    principal = services.key_ring.find(key, services.clock())
+    if principal is None:
+        raise UnauthorizedError(
+            "Send an API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`.",
+            headers={"WWW-Authenticate": 'Bearer realm="masan"'},
+        )
+    request.state.principal = principal
+
+
+def principal_of(request: Request) -> Principal:
+    """Who sent the request, as `authenticate` found."""
+    principal: Principal = request.state.principal
+    return principal
+
+
+PrincipalDep = Annotated[Principal, Depends(principal_of)]
+
+
 def require(scope: Scope) -> params.Depends:
-    """A dependency that lets only keys with `scope` pass."""
+    """A dependency that lets only keys with `scope` pass; also to be had as a parameter, the principal."""
 
     def authorize(
         request: Request,
-        bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
-        header: Annotated[str | None, Security(_header)],
+        _bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+        _header: Annotated[str | None, Security(_header)],
     ) -> Principal:
-        key_ring: KeyRing = request.app.state.services.key_ring
-        if not key_ring:
-            return LOCAL
-        principal = key_ring.find(bearer.credentials if bearer else header or "")
-        if principal is None:
-            raise UnauthorizedError(
-                "Send an API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`.",
-                headers={"WWW-Authenticate": 'Bearer realm="masan"'},
-            )
+        principal = principal_of(request)
         if not principal.may(scope):
             raise ForbiddenError(f"The key {principal.key_id} lacks the scope {scope}.")
         return principal

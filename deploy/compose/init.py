@@ -4,16 +4,15 @@ Runs to its end at each `docker compose up` and changes nothing that is there al
 printed once, when it is made; the file keeps its sha256 alone.
 """
 
-import hashlib
 import os
-import secrets
 import sys
+import time
 from pathlib import Path
 
 from model_store.builtin import import_builtin
 from model_store.errors import ModelStoreError
 from model_store.store import ModelStore
-from service.auth import ApiKey, Scope
+from service.keys import ApiKey, KeysFileError, Scope, create_key
 
 FIRST_KEY_ID = "first-start"
 
@@ -25,14 +24,11 @@ def make_first_key(keys_file: Path) -> str | None:
     """
     if keys_file.exists():
         return None
-    key = f"mk_{secrets.token_urlsafe(32)}"
-    digest = hashlib.sha256(key.encode()).hexdigest()
-    line = ApiKey(id=FIRST_KEY_ID, sha256=digest, scopes=frozenset({Scope.ADMIN}))
-    aside = keys_file.with_suffix(".new")
-    aside.touch(mode=0o600)
-    aside.write_text(line.model_dump_json() + "\n")
-    aside.replace(keys_file)
-    return key
+    return create_key(
+        keys_file,
+        lambda sha256: ApiKey(id=FIRST_KEY_ID, sha256=sha256, scopes=frozenset({Scope.ADMIN})),
+        time.time(),
+    )
 
 
 def main() -> None:
@@ -49,5 +45,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (ModelStoreError, OSError) as error:
+    except (ModelStoreError, KeysFileError, OSError) as error:
         sys.exit(f"init: {error}")
