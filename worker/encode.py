@@ -1,59 +1,99 @@
-"""Pixels -> PNG. The bytes are a function of the image id alone: no job, no time, no version is written."""
+"""Pixels -> PNG, WebP or JPEG. The bytes are a function of image id and encoding: no job, no time is kept."""
 
 import hashlib
 import io
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from PIL import Image
+from PIL.ExifTags import Base as ExifTag
 from PIL.PngImagePlugin import PngInfo
 
 from model_store.image_id import ImageId
+from model_store.origin import DISCLAIMER, PNG_ID_KEYWORD, SOFTWARE, SOURCE_TYPE, xmp_packet
 from model_store.sampling import Pixels
+from worker.contract.messages import ImageEncoding
 
+PNG = ImageEncoding()
 COMPRESS_LEVEL = 1
-"""Several times faster than the default and about a tenth larger; encoding must keep up with a GPU."""
-DISCLAIMER = "synthetic image, not a patient"
-SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+"""Of PNG. Times faster than the default and about a tenth larger; encoding must keep up with a GPU."""
+WEBP_LOSSLESS_EFFORT, WEBP_METHOD = 0, 1
+"""A tenth larger than Pillow's defaults, in an eighth of their time; a quarter smaller than our PNG."""
+JPEG_FULL_COLOR = 0
+"""Colour at every pixel, not at every other one: stains are told by it."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedImage:
-    """A PNG file and what is known of it. pixels_...: of the uint8 RGB pixels, row by row."""
+    """A file and what is known of it. pixels_...: of the uint8 RGB pixels, row by row.
+
+    quality: of a lossy encoding. gate: what the gate measured.
+    """
 
     image_id: ImageId
-    png: bytes
+    content: bytes
     sha256: str
     pixels_sha256: str
     pixels_crc32: int
     width: int
     height: int
     crc32: int
+    quality: int | None = None
+    gate: Mapping[str, float] = field(default_factory=dict)
 
 
-def encode_image(pixels: Pixels, image_id: ImageId) -> EncodedImage:
+def encode_image(
+    pixels: Pixels,
+    image_id: ImageId,
+    encoding: ImageEncoding = PNG,
+    gate: Mapping[str, float] | None = None,
+) -> EncodedImage:
     """pixels: uint8 [H, W, 3]."""
-    png = encode_png(pixels, image_id)
+    content = encode_file(pixels, image_id, encoding)
     raw = pixels.tobytes()
     return EncodedImage(
         image_id=image_id,
-        png=png,
-        sha256=hashlib.sha256(png).hexdigest(),
+        content=content,
+        sha256=hashlib.sha256(content).hexdigest(),
         pixels_sha256=hashlib.sha256(raw).hexdigest(),
         pixels_crc32=zlib.crc32(raw),
         width=pixels.shape[1],
         height=pixels.shape[0],
-        crc32=zlib.crc32(png),
+        crc32=zlib.crc32(content),
+        quality=encoding.quality,
+        gate=dict(gate or {}),
     )
 
 
-def encode_png(pixels: Pixels, image_id: ImageId) -> bytes:
-    """A PNG whose text says that it is synthetic and which image it is. pixels: uint8 [H, W, 3]."""
-    text = PngInfo()
-    text.add_itxt("Software", "MASAN")
-    text.add_itxt("Comment", DISCLAIMER)
-    text.add_itxt("ImageId", str(image_id))
-    text.add_itxt("DigitalSourceType", SOURCE_TYPE)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=COMPRESS_LEVEL, pnginfo=text)
+def encode_file(pixels: Pixels, image_id: ImageId, encoding: ImageEncoding = PNG) -> bytes:
+    """A file that says that it is synthetic and which image it is. pixels: uint8 [H, W, 3]."""
+    image, buffer = Image.fromarray(pixels), io.BytesIO()
+    if encoding.format == "png":
+        image.save(buffer, "PNG", compress_level=COMPRESS_LEVEL, pnginfo=_png_text(image_id))
+        return buffer.getvalue()
+    origin = {"xmp": xmp_packet(image_id), "exif": _exif()}
+    if encoding.format == "jpeg":
+        image.save(buffer, "JPEG", quality=encoding.quality, subsampling=JPEG_FULL_COLOR, **origin)
+    elif encoding.is_lossless:
+        image.save(buffer, "WEBP", lossless=True, quality=WEBP_LOSSLESS_EFFORT, method=WEBP_METHOD, **origin)
+    else:
+        image.save(buffer, "WEBP", quality=encoding.quality, **origin)
     return buffer.getvalue()
+
+
+def _png_text(image_id: ImageId) -> PngInfo:
+    text = PngInfo()
+    text.add_itxt("Software", SOFTWARE)
+    text.add_itxt("Comment", DISCLAIMER)
+    text.add_itxt(PNG_ID_KEYWORD, str(image_id))
+    text.add_itxt("DigitalSourceType", SOURCE_TYPE)
+    return text
+
+
+def _exif() -> Image.Exif:
+    """For programs that know no XMP."""
+    exif = Image.Exif()
+    exif[ExifTag.ImageDescription] = DISCLAIMER
+    exif[ExifTag.Software] = SOFTWARE
+    return exif

@@ -35,17 +35,23 @@ class Shard:
         """Of the tar."""
         return hashlib.sha256(self.tar).hexdigest()
 
+    @property
+    def size_bytes(self) -> int:
+        """Of both files."""
+        return len(self.tar) + len(self.sidecar)
+
 
 def pack_shard(request: ChunkRequest, images: Sequence[EncodedImage], provenance: Provenance) -> Shard:
-    """`images` in index order. A tar member is `{class}/{index:06d}.png`, without owner or time."""
+    """`images` in index order. A tar member is `{class}/{index:06d}` and a suffix, without owner or time."""
+    suffix = request.encoding.suffix
     buffer = io.BytesIO()
     rows = []
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for image in images:
-            member = tarfile.TarInfo(f"{request.class_slug}/{image.image_id.index:06d}.png")
-            member.size, member.mode = len(image.png), 0o644
+            member = tarfile.TarInfo(f"{request.class_slug}/{image.image_id.index:06d}{suffix}")
+            member.size, member.mode = len(image.content), 0o644
             offset = buffer.tell() + tarfile.BLOCKSIZE  # after the member's one header block
-            tar.addfile(member, io.BytesIO(image.png))
+            tar.addfile(member, io.BytesIO(image.content))
             rows.append(_row(request, image, provenance, member.name, offset))
     sidecar = "".join(f"{row.model_dump_json()}\n" for row in rows)
     return Shard(tar=buffer.getvalue(), sidecar=sidecar.encode())
@@ -88,8 +94,10 @@ def _row(
         pixels_crc32=image.pixels_crc32,
         width=image.width,
         height=image.height,
+        quality=image.quality,
+        gate=dict(image.gate),
         crc32=image.crc32,
-        size_bytes=len(image.png),
+        size_bytes=len(image.content),
         offset=offset,
         checkpoint=provenance.checkpoint,
         checkpoint_digest=provenance.checkpoint_digest,

@@ -65,8 +65,8 @@ def record_failure(
     Runs in the worker that failed, or in whichever process cleans RQ's registry of started chunks.
     """
     failure = failure_of(error)
-    if failure.code is FailureCode.REQUEST_INVALID:
-        rq_job.retries_left = 0  # it will be no more valid the next time
+    if failure.code in {FailureCode.REQUEST_INVALID, FailureCode.GATE_EXHAUSTED}:
+        rq_job.retries_left = 0  # it would end the same the next time
     client = decoding_sibling(connection)
     try:
         if rq_job.retries_left:

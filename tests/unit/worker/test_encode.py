@@ -5,27 +5,66 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.ExifTags import Base as ExifTag
 
 from model_store.image_id import ImageId
+from model_store.origin import DISCLAIMER, read_origin
 from model_store.sampling import Pixels
-from worker.encode import DISCLAIMER, encode_image, encode_png
+from worker.contract.messages import ImageEncoding
+from worker.encode import encode_file, encode_image
 
 IMAGE_ID = ImageId("0123456789abcdef", "pro_b", 7, 3)
+OTHER = ImageId("0123456789abcdef", "pro_b", 7, 4)
+LOSSLESS = [ImageEncoding(), ImageEncoding(format="webp")]
+LOSSY = [ImageEncoding(format="webp", quality=80), ImageEncoding(format="jpeg", quality=95)]
 
 
 @pytest.fixture
 def pixels() -> Pixels:
-    return np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
+    ramp = np.linspace(40, 230, 16 * 24 * 3).reshape(16, 24, 3)
+    return (ramp + np.random.default_rng(0).integers(0, 20, ramp.shape)).astype(np.uint8)
 
 
-def test_pixels_survive(pixels: Pixels) -> None:
-    with Image.open(io.BytesIO(encode_png(pixels, IMAGE_ID))) as image:
-        assert (image.mode, image.size) == ("RGB", (24, 16))
+def _named(encoding: ImageEncoding) -> str:
+    return f"{encoding.format}-{encoding.quality}"
+
+
+@pytest.mark.parametrize("encoding", LOSSLESS, ids=_named)
+def test_pixels_survive_what_is_lossless(pixels: Pixels, encoding: ImageEncoding) -> None:
+    with Image.open(io.BytesIO(encode_file(pixels, IMAGE_ID, encoding))) as image:
+        assert (image.format, image.mode, image.size) == (encoding.format.upper(), "RGB", (24, 16))
         assert np.array_equal(np.asarray(image), pixels)
 
 
-def test_the_file_says_what_it_is(pixels: Pixels) -> None:
-    with Image.open(io.BytesIO(encode_png(pixels, IMAGE_ID))) as image:
+@pytest.mark.parametrize("encoding", LOSSY, ids=_named)
+def test_pixels_are_nearly_kept_by_what_is_lossy(pixels: Pixels, encoding: ImageEncoding) -> None:
+    with Image.open(io.BytesIO(encode_file(pixels, IMAGE_ID, encoding))) as image:
+        assert (image.format, image.mode, image.size) == (encoding.format.upper(), "RGB", (24, 16))
+        difference = np.abs(np.asarray(image).astype(int) - pixels)
+    assert 0 < difference.mean() < 12
+
+
+@pytest.mark.parametrize("kind", ["webp", "jpeg"])
+def test_quality_is_that_asked_for(pixels: Pixels, kind: str) -> None:
+    sizes = [
+        len(encode_file(pixels, IMAGE_ID, ImageEncoding.model_validate({"format": kind, "quality": quality})))
+        for quality in (10, 60, 100)
+    ]
+
+    assert sizes == sorted(set(sizes))
+
+
+@pytest.mark.parametrize("encoding", [*LOSSLESS, *LOSSY], ids=_named)
+def test_the_file_says_which_image_it_is(pixels: Pixels, encoding: ImageEncoding) -> None:
+    content = encode_file(pixels, IMAGE_ID, encoding)
+
+    assert read_origin(content) == IMAGE_ID
+    assert DISCLAIMER.encode() in content
+    assert b"/trainedAlgorithmicMedia" in content
+
+
+def test_a_png_says_in_its_text_what_it_is(pixels: Pixels) -> None:
+    with Image.open(io.BytesIO(encode_file(pixels, IMAGE_ID))) as image:
         image.load()
         text = image.text  # type: ignore[attr-defined]
 
@@ -35,16 +74,27 @@ def test_the_file_says_what_it_is(pixels: Pixels) -> None:
     assert text["DigitalSourceType"].endswith("/trainedAlgorithmicMedia")
 
 
-def test_the_bytes_depend_on_pixels_and_id_alone(pixels: Pixels) -> None:
-    other = ImageId("0123456789abcdef", "pro_b", 7, 4)
+@pytest.mark.parametrize("encoding", [LOSSLESS[1], *LOSSY], ids=_named)
+def test_the_others_say_it_in_exif_too(pixels: Pixels, encoding: ImageEncoding) -> None:
+    with Image.open(io.BytesIO(encode_file(pixels, IMAGE_ID, encoding))) as image:
+        exif = image.getexif()
 
-    assert encode_png(pixels, IMAGE_ID) == encode_png(pixels.copy(), IMAGE_ID)
-    assert encode_png(pixels, IMAGE_ID) != encode_png(pixels, other)
+    assert exif[ExifTag.ImageDescription] == DISCLAIMER
+    assert exif[ExifTag.Software] == "MASAN"
 
 
-def test_digests_are_of_file_and_pixels(pixels: Pixels) -> None:
-    encoded = encode_image(pixels, IMAGE_ID)
+@pytest.mark.parametrize("encoding", [*LOSSLESS, *LOSSY], ids=_named)
+def test_the_bytes_depend_on_pixels_id_and_encoding_alone(pixels: Pixels, encoding: ImageEncoding) -> None:
+    assert encode_file(pixels, IMAGE_ID, encoding) == encode_file(pixels.copy(), IMAGE_ID, encoding)
+    assert encode_file(pixels, IMAGE_ID, encoding) != encode_file(pixels, OTHER, encoding)
 
-    assert encoded.sha256 == hashlib.sha256(encoded.png).hexdigest()
+
+@pytest.mark.parametrize("encoding", [LOSSLESS[0], LOSSY[1]], ids=_named)
+def test_digests_are_of_file_and_drawn_pixels(pixels: Pixels, encoding: ImageEncoding) -> None:
+    encoded = encode_image(pixels, IMAGE_ID, encoding, {"luma": 200.5})
+
+    assert encoded.sha256 == hashlib.sha256(encoded.content).hexdigest()
+    assert encoded.crc32 == zlib.crc32(encoded.content)
     assert encoded.pixels_sha256 == hashlib.sha256(pixels.tobytes()).hexdigest()
-    assert encoded.crc32 == zlib.crc32(encoded.png)
+    assert encoded.pixels_crc32 == zlib.crc32(pixels.tobytes())
+    assert (encoded.quality, encoded.gate) == (encoding.quality, {"luma": 200.5})

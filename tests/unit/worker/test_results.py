@@ -59,7 +59,7 @@ def test_rows_say_all_of_an_image_and_where_it_lies() -> None:
     shard = pack_shard(REQUEST, images, PROVENANCE)
 
     for row, image in zip(_rows(shard), images, strict=True):
-        assert shard.tar[row.offset : row.offset + row.size_bytes] == image.png
+        assert shard.tar[row.offset : row.offset + row.size_bytes] == image.content
         assert ImageId.parse(row.image_id) == image.image_id
         assert (row.sha256, row.pixels_sha256, row.crc32) == (image.sha256, image.pixels_sha256, image.crc32)
         assert (row.seed, row.truncation, row.checkpoint) == ("7", 0.5, "tiny@1")
@@ -79,7 +79,7 @@ def test_the_longest_names_keep_offsets_right() -> None:
     shard = pack_shard(request, [image], PROVENANCE)
 
     (row,) = _rows(shard)
-    assert shard.tar[row.offset : row.offset + row.size_bytes] == image.png
+    assert shard.tar[row.offset : row.offset + row.size_bytes] == image.content
 
 
 def test_a_shard_is_written_under_its_job_and_chunk(tmp_path: Path) -> None:
