@@ -96,6 +96,10 @@ class ProjectedAdversary:
         self.energy = EnergyDistance(sum(TAP_CHANNELS) * 2, class_count) if self.energy_weight > 0 else None
         if self.energy is not None:
             self.module.add_module("energy", self.energy)
+        self.color_energy_weight = config.losses.color_energy_weight
+        self.color_energy = EnergyDistance(6, class_count) if self.color_energy_weight > 0 else None
+        if self.color_energy is not None:
+            self.module.add_module("color_energy", self.color_energy)
         self.weight = 1.0
         self.gan_loss = losses.GAN_LOSSES[config.losses.gan_loss]
         self.san_lambda = config.losses.san_lambda
@@ -113,6 +117,9 @@ class ProjectedAdversary:
         if self.energy is not None:
             sets = (pooled(real_taps), pooled(fake_taps), label)
             self.energy_distance = self.energy(*(self.ranks.gather(rows) for rows in sets))
+        if self.color_energy is not None:  # of the images as they are: augmentation hides how they vary
+            sets = (pooled([real]), pooled([fake]), label)  # [N, 6]
+            self.color_distance = self.color_energy(*(self.ranks.gather(rows) for rows in sets))
 
     def discriminator_loss(self) -> tuple[Tensor, dict[str, Tensor]]:
         weights = self.normalize(_trainable(self.module), iterations=0)
@@ -126,6 +133,8 @@ class ProjectedAdversary:
         }
         if self.energy is not None:
             terms["energy"] = self.energy_distance.detach()
+        if self.color_energy is not None:
+            terms["color_energy"] = self.color_distance.detach()
         return loss, terms
 
     def after_step(self) -> None:
@@ -137,6 +146,8 @@ class ProjectedAdversary:
         loss = torch.stack([self.gan_loss.generator_loss(scale) for scale in fake]).sum()
         if self.energy is not None:
             loss = loss + self.energy_weight * self.energy_distance
+        if self.color_energy is not None:
+            loss = loss + self.color_energy_weight * self.color_distance
         return loss
 
     def _logits(

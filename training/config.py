@@ -118,8 +118,8 @@ class AugmentConfig:
 class LossConfig:
     """r1_gamma is weighted by half; r1_every > 1 applies it lazily, scaled up accordingly.
 
-    R1, reconstruction and LeCam are the pixel discriminator's, the energy distance of pooled features the
-    projected one's; a weight of 0 leaves a term out.
+    R1, reconstruction and LeCam are the pixel discriminator's, the energy distances of pooled features and of
+    images' colours the projected one's; a weight of 0 leaves a term out.
     """
 
     gan_loss: Literal["hinge", "lsgan", "nonsat"] = "hinge"
@@ -130,6 +130,7 @@ class LossConfig:
     reconstruction_weight: float = 1.0
     mean_color_weight: float = 0.0
     energy_weight: float = 0.0
+    color_energy_weight: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

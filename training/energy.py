@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 BANK_SIZE = 1024
-"""Images remembered of either kind, all classes together."""
+"""Real images remembered, all classes together."""
 
 
 def pooled(maps: list[Tensor]) -> Tensor:
@@ -22,36 +22,43 @@ def pooled(maps: list[Tensor]) -> Tensor:
 
 
 class EnergyDistance(nn.Module):
-    """2 E|f - r| - 2 E|f - f'| within each class: the part of the energy distance that depends on f.
+    """2 E|f - r| - E|f - f'| within each class: the part of the energy distance that depends on f.
 
-    r and f' are the last BANK_SIZE real and generated images: a batch of 16 is compared with hundreds.
+    r are the last BANK_SIZE real images; f' the other generated ones of the batch. Generated images of earlier
+    steps would not do: to leave those behind it is enough that all images of a class change together, which
+    makes them swing and no more various.
     Features are divided by the real ones' standard deviation, distances by the root of their number.
     Source: Szekely & Rizzo 2013; a bank of recent samples as in He et al. 2020 (MoCo).
     """
 
     real: Tensor
-    fake: Tensor
     labels: Tensor
 
     def __init__(self, features: int, class_count: int, bank_size: int = BANK_SIZE) -> None:
         super().__init__()
         self.register_buffer("real", torch.zeros(bank_size, features))
-        self.register_buffer("fake", torch.zeros(bank_size, features))
         self.register_buffer("labels", torch.zeros(bank_size, class_count))
 
     def forward(self, real: Tensor, fake: Tensor, label: Tensor) -> Tensor:
         """real, fake: [N, F] of the same classes; label: [N, K] one-hot. Scalar, differentiable in `fake`."""
-        weights = label @ self.labels.t()  # [N, B]: 1 where the classes agree; 0 for places not yet filled
-        weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1)
+        to_real = _row_means(label @ self.labels.t())  # [N, B]; 0 for places of the bank not yet filled
+        others = 1 - torch.eye(len(label), device=label.device)
+        to_fake = _row_means((label @ label.t()) * others)  # [N, N]
+        to_fake = to_fake * to_real.sum(dim=1, keepdim=True)  # nothing is asked before anything is remembered
         scale = self.real.std(dim=0).clamp(min=1e-3) * real.shape[1] ** 0.5
-        apart_real = torch.cdist(fake / scale, self.real / scale)  # [N, B]
-        apart_fake = torch.cdist(fake / scale, self.fake / scale)
-        distance = 2 * (weights * (apart_real - apart_fake)).sum(dim=1).mean()
-        self._remember(real, fake.detach(), label)
+        apart_real = torch.cdist(fake / scale, self.real / scale)
+        apart_fake = torch.cdist(fake / scale, fake / scale)
+        distance = 2 * (to_real * apart_real).sum(dim=1).mean() - (to_fake * apart_fake).sum(dim=1).mean()
+        self._remember(real, label)
         return distance
 
     @torch.no_grad()
-    def _remember(self, real: Tensor, fake: Tensor, label: Tensor) -> None:
-        for name, rows in (("real", real), ("fake", fake), ("labels", label)):
+    def _remember(self, real: Tensor, label: Tensor) -> None:
+        for name, rows in (("real", real), ("labels", label)):
             bank = getattr(self, name)
             setattr(self, name, torch.cat([bank[len(rows) :], rows]))
+
+
+def _row_means(same: Tensor) -> Tensor:
+    """Weights with which a sum over a row is the mean over its ones; none for a row without any."""
+    return same / same.sum(dim=1, keepdim=True).clamp(min=1)

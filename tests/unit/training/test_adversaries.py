@@ -262,3 +262,26 @@ def test_bf16_runs_convolutions_in_bf16_and_losses_in_float32() -> None:
     assert loss.dtype == terms["r1"].dtype == torch.float32
     assert loss.item() != reference.item()
     assert loss.item() == pytest.approx(reference.item(), rel=0.05)
+
+
+def test_color_energy_drives_brightness_apart_where_real_images_differ_in_it() -> None:
+    config = projected_config("losses.color_energy_weight=1", "augment.policy=color")
+    adversary = build(config)
+    resolution = config.run.resolution
+    label = torch.tensor([[1.0, 0.0]]).expand(8, 2)
+    levels = torch.linspace(-0.8, 0.8, 8).view(8, 1, 1, 1)
+    real = levels.expand(8, 3, resolution, resolution)
+    adversary.observe(real, real * 0.1, label)  # remembers the real ones
+    brightness = (levels * 0.1).requires_grad_()
+
+    adversary.observe(real, brightness.expand(8, 3, resolution, resolution), label)
+    _, terms = adversary.discriminator_loss()
+    assert isinstance(adversary, ProjectedAdversary)
+    (gradient,) = torch.autograd.grad(adversary.color_distance, brightness)
+
+    assert terms["color_energy"] > 0
+    assert gradient[0].item() > 0 > gradient[-1].item()  # the darkest goes darker, the brightest brighter
+    with_color, adversary.color_energy = adversary.generator_loss(), None
+    assert (with_color - adversary.generator_loss()).item() == pytest.approx(
+        terms["color_energy"].item(), rel=1e-4
+    )
