@@ -30,6 +30,20 @@ class ModelCatalogue:
         wanted = reference or self.default_reference
         return self._keep(("resolve", wanted), lambda: self._store.resolve(wanted))
 
+    def by_digest(self, prefix: str) -> Checkpoint:
+        """The checkpoint whose digest begins so; the newest if the same weights were published twice.
+
+        Raises ModelNotFoundError if none or several match, ManifestInvalidError.
+        """
+        known = self._keep(("checkpoints",), lambda: tuple(self._store.checkpoints()))
+        found = {
+            checkpoint.digest: checkpoint for checkpoint in known if checkpoint.digest.startswith(prefix)
+        }
+        if len(found) != 1:
+            listed = (f"{checkpoint.digest[:16]} ({checkpoint.reference})" for checkpoint in known)
+            raise ModelNotFoundError(prefix, tuple(listed))
+        return next(iter(found.values()))
+
     def report(self, checkpoint: Checkpoint) -> QualityReport | None:
         """None if it has none. Raises ReportInvalidError."""
         key = ("report", checkpoint.manifest.reference)

@@ -16,14 +16,18 @@ ServiceError
     ├── JobFinishedError            409 job_finished
     ├── ReferenceMissingError       409 reference_missing
     ├── ResultExpiredError          410 gone
+    ├── BodyTooLargeError           413 body_too_large
+    ├── MediaTypeError              415 unsupported_media_type
     ├── RangeNotSatisfiableError    416 range_not_satisfiable
     ├── ModelUnusableError          500 model_unusable
     ├── ResultLostError             500 result_lost
+    ├── RedrawFailedError           500 redraw_failed
     ├── InternalError               500 internal
     ├── QueueFullError              503 queue_full
     ├── NoWorkerError               503 no_worker
     ├── NotReadyError               503 not_ready
-    └── QueueUnavailableError       503 queue_unavailable
+    ├── QueueUnavailableError       503 queue_unavailable
+    └── RedrawTimeoutError          504 redraw_timeout
 """
 
 from collections.abc import Iterable, Mapping
@@ -130,6 +134,14 @@ class ResultExpiredError(RequestError):
     code, status, title = "gone", 410, "The job's images have expired"
 
 
+class BodyTooLargeError(RequestError):
+    code, status, title = "body_too_large", 413, "The request's body is too large"
+
+
+class MediaTypeError(RequestError):
+    code, status, title = "unsupported_media_type", 415, "Files of this type are not taken"
+
+
 class RangeNotSatisfiableError(RequestError):
     code, status, title = "range_not_satisfiable", 416, "The archive has no such bytes"
 
@@ -140,6 +152,10 @@ class ModelUnusableError(RequestError):
 
 class ResultLostError(RequestError):
     code, status, title = "result_lost", 500, "Files of the job are missing or damaged"
+
+
+class RedrawFailedError(RequestError):
+    code, status, title = "redraw_failed", 500, "The image could not be drawn again"
 
 
 class InternalError(RequestError):
@@ -160,6 +176,10 @@ class NotReadyError(RequestError):
 
 class QueueUnavailableError(RequestError):
     code, status, title = "queue_unavailable", 503, "The queue cannot be reached"
+
+
+class RedrawTimeoutError(RequestError):
+    code, status, title = "redraw_timeout", 504, "The image was not drawn in time"
 
 
 def request_errors() -> dict[str, type[RequestError]]:

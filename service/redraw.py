@@ -1,0 +1,234 @@
+"""Draws one image again from its id: a job of one image that nobody sees, deleted once it was answered."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+from fastapi.concurrency import run_in_threadpool
+
+from model_store.errors import ModelNotFoundError
+from model_store.image_id import TRUNCATION_STEPS, ImageId
+from model_store.store import Checkpoint
+from service.catalogue import ModelCatalogue
+from service.errors import (
+    FieldError,
+    InvalidParameterError,
+    NotFoundError,
+    RedrawFailedError,
+    RedrawTimeoutError,
+    ResultLostError,
+)
+from service.generation import GenerationRequest
+from service.jobs import ACTIVE_JOBS, JobRecord, JobService
+from service.result_store import ResultStore
+from worker.contract import keys
+from worker.contract.messages import (
+    ClassCount,
+    GateLevel,
+    ImageEncoding,
+    ImageRow,
+    JobSpec,
+    JobStatus,
+    Priority,
+)
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_WAIT_S = 30
+_KEPT_S = 600.0
+"""For how long a redrawn image lies in the store if this process dies before it deletes it."""
+_POLL_S = 0.05
+_LOOK_AT_JOBS = 100
+"""Newest jobs that are asked whether one of them delivered the image: one round trip."""
+_LOOK_AT_FILES = 3
+_RETRY_AFTER_S = 5
+
+
+@dataclass(frozen=True, slots=True)
+class RedrawnImage:
+    """An image drawn again. content: the file, of which `row` tells."""
+
+    checkpoint: Checkpoint
+    row: ImageRow
+    content: bytes
+
+
+class Redrawer:
+    """Draws images again through the ordinary queue. clock: epoch seconds. stopping: it is to end."""
+
+    def __init__(
+        self,
+        jobs: JobService,
+        models: ModelCatalogue,
+        results: ResultStore,
+        clock: Callable[[], float],
+        stopping: threading.Event,
+    ) -> None:
+        self._jobs = jobs
+        self._models = models
+        self._results = results
+        self._clock = clock
+        self._stopping = stopping
+
+    def checkpoint_of(self, image_id: ImageId) -> Checkpoint:
+        """What drew the image. Raises NotFoundError with the checkpoints there are, ManifestInvalidError."""
+        try:
+            return self._models.by_digest(image_id.digest)
+        except ModelNotFoundError as error:
+            reason = f"no checkpoint here has a digest that begins with {image_id.digest}"
+            raise NotFoundError(
+                f"image_id: {reason}; there is {', '.join(error.known) or 'none'}.",
+                errors=[FieldError("image_id", reason, list(error.known) or None)],
+            ) from error
+
+    async def redraw(
+        self, image_id: ImageId, encoding: ImageEncoding, *, tenant: str, wait_s: float
+    ) -> RedrawnImage:
+        """Draw the image and wait for it.
+
+        tenant: whom it counts for. Raises NotFoundError for an id of which there can be no image here,
+        RedrawTimeoutError, RedrawFailedError, ResultLostError, and what refuses any job: NoWorkerError,
+        QueueFullError and others.
+        """
+        checkpoint = await run_in_threadpool(self.checkpoint_of, image_id)
+        request = self._request(checkpoint, image_id, encoding, tenant, wait_s)
+        job = await run_in_threadpool(self._jobs.submit, request, self._clock())
+        try:
+            status = await self._wait(job.job_id, wait_s)
+            if status is not JobStatus.SUCCEEDED:
+                raise self._why_not(job.job_id, image_id, status, wait_s)
+            row, content = await run_in_threadpool(self._read, job.job_id)
+        finally:
+            await run_in_threadpool(self._forget, job.job_id)
+        return RedrawnImage(checkpoint, row, content)
+
+    def delivered(self, image_id: ImageId, tenant: str) -> ImageRow | None:
+        """The image's row in the manifest of one of the tenant's newest jobs, if one of them holds it."""
+        newest = self._jobs.redis.zrevrange(keys.tenant_index_key(tenant), 0, _LOOK_AT_JOBS - 1)
+        files = [
+            (job.job_id, chunk_index)
+            for job in self._jobs.records(cast("list[str]", newest))
+            if (chunk_index := _chunk_of(job.spec, image_id)) is not None
+        ]
+        for job_id, chunk_index in files[:_LOOK_AT_FILES]:
+            try:
+                rows = self._results.read_sidecar(job_id, chunk_index).splitlines()
+                found = (ImageRow.model_validate_json(row) for row in rows)
+                delivered = next((row for row in found if row.image_id == str(image_id)), None)
+            except (OSError, ValueError):
+                continue  # not made yet, expired or damaged: nothing to compare with
+            if delivered is not None:
+                return delivered
+        return None
+
+    def _request(
+        self,
+        checkpoint: Checkpoint,
+        image_id: ImageId,
+        encoding: ImageEncoding,
+        tenant: str,
+        wait_s: float,
+    ) -> GenerationRequest:
+        """Raises NotFoundError for an id whose class or truncation the checkpoint does not have."""
+        manifest = checkpoint.manifest
+        if image_id.class_slug not in manifest.classes:
+            reason = f"{manifest.reference} has no class {image_id.class_slug}"
+            field = FieldError("image_id", reason, list(manifest.classes))
+            raise NotFoundError(f"image_id: {reason}; it has {', '.join(manifest.classes)}.", errors=[field])
+        request = GenerationRequest(
+            checkpoint=checkpoint,
+            parts=(
+                ClassCount(
+                    class_slug=image_id.class_slug,
+                    class_index=manifest.class_index(image_id.class_slug),
+                    count=1,
+                    start=image_id.index,
+                    attempt=image_id.attempt,
+                ),
+            ),
+            seed=image_id.seed,
+            truncation=image_id.truncation,
+            encoding=encoding,
+            gate=GateLevel.OFF,  # what was delivered has passed; and another image would not be this one
+            priority=Priority.INTERACTIVE,
+            deadline=self._clock() + wait_s,
+            tenant=tenant,
+            is_listed=False,
+            ttl_s=_KEPT_S,
+        )
+        try:
+            request.check()
+        except InvalidParameterError as error:
+            raise NotFoundError(
+                f"image_id: {error.detail}", errors=[FieldError("image_id", error.detail)]
+            ) from error
+        return request
+
+    async def _wait(self, job_id: str, wait_s: float) -> JobStatus | None:
+        """The job's status once it has ended, or after `wait_s` seconds."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + wait_s
+        while True:
+            status = await run_in_threadpool(self._jobs.ledger.status, job_id)
+            if status is None or status.is_final or loop.time() >= until or self._stopping.is_set():
+                return status
+            await asyncio.sleep(_POLL_S)
+
+    def _why_not(
+        self, job_id: str, image_id: ImageId, status: JobStatus | None, wait_s: float
+    ) -> RedrawTimeoutError | RedrawFailedError:
+        if status is JobStatus.FAILED:
+            error = JobRecord.from_hash(self._jobs.ledger.record(job_id) or {}).error or {}
+            why = f" ({error['code']}: {error['message']})" if error else ""
+            return RedrawFailedError(f"{image_id} could not be drawn{why}.")
+        return RedrawTimeoutError(
+            f"{image_id} was not drawn within {wait_s:g} s; the workers are busy. Try again, or wait longer "
+            "with `Prefer: wait=60`.",
+            retry_after_s=_RETRY_AFTER_S,
+        )
+
+    def _read(self, job_id: str) -> tuple[ImageRow, bytes]:
+        try:
+            row = ImageRow.model_validate_json(self._results.read_sidecar(job_id, 0))
+            with self._results.open(keys.shard_path(job_id, 0)) as shard:
+                shard.seek(row.offset)
+                content = shard.read(row.size_bytes)
+        except (OSError, ValueError) as error:
+            logger.error("redrawn image lost", extra={"job_id": job_id, "reason": repr(error)})
+            raise ResultLostError("The redrawn image is missing or damaged; ask for it again.") from error
+        return row, content
+
+    def _forget(self, job_id: str) -> None:
+        """Delete what an ended job left; one that still runs is stopped and left to its expiry."""
+        now, ledger = self._clock(), self._jobs.ledger
+        ledger.transition(job_id, JobStatus.CANCELED, allowed_from=(JobStatus.QUEUED,), now=now)
+        status = ledger.transition(job_id, JobStatus.CANCELING, allowed_from=(JobStatus.RUNNING,), now=now)
+        if status is None or not status.is_final:
+            return
+        self._results.delete_job(job_id)
+        with self._jobs.redis.pipeline() as pipeline:
+            pipeline.delete(keys.job_key(job_id), keys.done_key(job_id), keys.events_key(job_id))
+            pipeline.zrem(ACTIVE_JOBS, job_id)
+            pipeline.zrem(keys.EXPIRY_INDEX, job_id)
+            pipeline.execute()
+
+
+def _chunk_of(spec: JobSpec, image_id: ImageId) -> int | None:
+    """The chunk of a job that makes the image, None if the job does not make it."""
+    is_same = (
+        spec.model.digest.startswith(image_id.digest)
+        and spec.seed == image_id.seed
+        and round(spec.truncation * TRUNCATION_STEPS) == round(image_id.truncation * TRUNCATION_STEPS)
+    )
+    if not is_same:
+        return None
+    first_chunk = 0
+    for part in spec.parts:
+        within = image_id.index - part.start
+        if part.class_slug == image_id.class_slug and 0 <= within < part.count:
+            return first_chunk + within // spec.chunk_images
+        first_chunk += -(-part.count // spec.chunk_images)
+    return None
