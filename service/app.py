@@ -17,7 +17,7 @@ from service.middleware import RequestMiddleware
 from service.openapi import install_openapi
 from service.parameters import check_parameters
 from service.problems import install_error_handlers
-from service.routes import certificates, generate, health, jobs, model_report, models, reports
+from service.routes import certificates, generate, health, jobs, model_report, models, reports, results
 from service.settings import ServiceSettings
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def create_app(settings: ServiceSettings, *, clock: Callable[[], float] = time.t
         redoc_url=None,
     )
     app.state.services = services
-    for module in (certificates, generate, jobs, models, model_report, reports, health):
+    for module in (certificates, generate, jobs, models, model_report, reports, results, health):
         app.include_router(module.router)
     install_error_handlers(app)
     install_openapi(app)
