@@ -17,7 +17,18 @@ from service.middleware import RequestMiddleware
 from service.openapi import install_openapi
 from service.parameters import check_parameters
 from service.problems import install_error_handlers
-from service.routes import certificates, generate, health, jobs, model_report, models, reports, results
+from service.routes import (
+    certificates,
+    generate,
+    health,
+    images,
+    jobs,
+    model_report,
+    models,
+    reports,
+    results,
+    verify,
+)
 from service.settings import ServiceSettings
 
 logger = logging.getLogger(__name__)
@@ -44,7 +55,18 @@ def create_app(settings: ServiceSettings, *, clock: Callable[[], float] = time.t
         redoc_url=None,
     )
     app.state.services = services
-    for module in (certificates, generate, jobs, models, model_report, reports, results, health):
+    for module in (
+        generate,
+        jobs,
+        results,
+        images,
+        certificates,
+        verify,
+        models,
+        model_report,
+        reports,
+        health,
+    ):
         app.include_router(module.router)
     install_error_handlers(app)
     install_openapi(app)

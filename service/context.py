@@ -21,6 +21,7 @@ from service.jobs import JobService
 from service.key_ring import KeyRing
 from service.metrics import HttpMetrics
 from service.reaper import Reaper
+from service.redraw import Redrawer
 from service.reports import ReportService
 from service.result_store import ResultStore
 from service.settings import ServiceSettings
@@ -44,6 +45,7 @@ class Services:
     results: ResultStore
     archives: JobArchives
     certificates: Certificates
+    redraws: Redrawer
     reports: ReportService
     reaper: Reaper
     metrics: HttpMetrics
@@ -69,6 +71,7 @@ class Services:
         results = _result_store(settings)
         signing_key = SigningKey(settings.signing_key_file)
         certificates = Certificates(redis, jobs.ledger, results, models, signing_key, clock)
+        stopping = threading.Event()
         registry = CollectorRegistry()
         registry.register(FleetCollector(jobs, models, results, clock))
         return cls(
@@ -81,11 +84,12 @@ class Services:
             results=results,
             archives=JobArchives(results, jobs.ledger),
             certificates=certificates,
+            redraws=Redrawer(jobs, models, results, clock, stopping),
             reports=reports,
             reaper=Reaper(redis, queue, jobs, results, reports),
             metrics=HttpMetrics(registry),
             registry=registry,
-            stopping=threading.Event(),
+            stopping=stopping,
         )
 
 

@@ -9,6 +9,6 @@ _WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,6})(?:$|[,;\s])")
 
 
 def wait_of(prefer: str | None) -> int | None:
-    """Seconds of `Prefer: wait=n`, capped; None without it. Other preferences are ignored, as the RFC says."""
+    """Seconds of `Prefer: wait=n`, capped; None without. Other preferences are ignored, as the RFC says."""
     match = _WAIT.search(prefer) if prefer else None
     return min(int(match[1]), MAX_WAIT_S) if match else None
