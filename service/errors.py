@@ -11,20 +11,34 @@ ServiceError
     ├── ForbiddenError              403 forbidden
     ├── NotFoundError               404 not_found
     ├── MethodNotAllowedError       405 method_not_allowed
+    ├── NotAcceptableError          406 not_acceptable
     ├── JobNotFinishedError         409 job_not_finished
     ├── JobUnsuccessfulError        409 job_unsuccessful
     ├── JobFinishedError            409 job_finished
+    ├── JobNotRetryableError        409 job_not_retryable
+    ├── IdempotencyConflictError    409 idempotency_conflict
     ├── ReferenceMissingError       409 reference_missing
+    ├── QualityGateError            409 quality_gate_failed
     ├── ResultExpiredError          410 gone
+    ├── PreconditionFailedError     412 precondition_failed
     ├── BodyTooLargeError           413 body_too_large
+    ├── UriTooLongError             414 uri_too_long
     ├── MediaTypeError              415 unsupported_media_type
     ├── RangeNotSatisfiableError    416 range_not_satisfiable
+    ├── IdempotencyMismatchError    422 idempotency_mismatch
+    ├── AdmissionError              counted in masan_admission_rejections_total
+    │   ├── RateLimitedError        429 rate_limited
+    │   ├── QuotaExceededError      429 quota_exceeded
+    │   ├── TooManyJobsError        429 too_many_jobs
+    │   ├── DrainingError           503 draining
+    │   ├── OverloadedError         503 overloaded
+    │   ├── QueueFullError          503 queue_full
+    │   └── NoWorkerError           503 no_worker
+    ├── HeadersTooLargeError        431 headers_too_large
     ├── ModelUnusableError          500 model_unusable
     ├── ResultLostError             500 result_lost
     ├── RedrawFailedError           500 redraw_failed
     ├── InternalError               500 internal
-    ├── QueueFullError              503 queue_full
-    ├── NoWorkerError               503 no_worker
     ├── NotReadyError               503 not_ready
     ├── QueueUnavailableError       503 queue_unavailable
     └── RedrawTimeoutError          504 redraw_timeout
@@ -114,6 +128,10 @@ class MethodNotAllowedError(RequestError):
     code, status, title = "method_not_allowed", 405, "This resource does not know that method"
 
 
+class NotAcceptableError(RequestError):
+    code, status, title = "not_acceptable", 406, "There is no such representation"
+
+
 class JobNotFinishedError(RequestError):
     code, status, title = "job_not_finished", 409, "The job is not finished"
 
@@ -126,8 +144,20 @@ class JobFinishedError(RequestError):
     code, status, title = "job_finished", 409, "The job is finished already"
 
 
+class JobNotRetryableError(RequestError):
+    code, status, title = "job_not_retryable", 409, "The job cannot be retried"
+
+
+class IdempotencyConflictError(RequestError):
+    code, status, title = "idempotency_conflict", 409, "The same request is being answered"
+
+
 class ReferenceMissingError(RequestError):
     code, status, title = "reference_missing", 409, "There is nothing to judge the checkpoint against"
+
+
+class QualityGateError(RequestError):
+    code, status, title = "quality_gate_failed", 409, "The checkpoint is worse than the one it would replace"
 
 
 class ResultExpiredError(RequestError):
@@ -138,12 +168,69 @@ class BodyTooLargeError(RequestError):
     code, status, title = "body_too_large", 413, "The request's body is too large"
 
 
+class PreconditionFailedError(RequestError):
+    code, status, title = "precondition_failed", 412, "The resource is not what the request expects"
+
+
+class UriTooLongError(RequestError):
+    code, status, title = "uri_too_long", 414, "The path or the query is too long"
+
+
 class MediaTypeError(RequestError):
     code, status, title = "unsupported_media_type", 415, "Files of this type are not taken"
 
 
 class RangeNotSatisfiableError(RequestError):
     code, status, title = "range_not_satisfiable", 416, "The archive has no such bytes"
+
+
+class AdmissionError(RequestError):
+    """Refused for now, not for what it asks. reason: its label in masan_admission_rejections_total."""
+
+    reason: ClassVar[str]
+
+
+class RateLimitedError(AdmissionError):
+    code, status, title = "rate_limited", 429, "Too many requests with this key"
+    reason = "rate_limited"
+
+
+class QuotaExceededError(AdmissionError):
+    code, status, title = "quota_exceeded", 429, "The key's images for today are used up"
+    reason = "quota"
+
+
+class TooManyJobsError(AdmissionError):
+    code, status, title = "too_many_jobs", 429, "Too many jobs of this key are under way"
+    reason = "active_jobs"
+
+
+class DrainingError(AdmissionError):
+    code, status, title = "draining", 503, "No new jobs are accepted for now"
+    reason = "draining"
+
+
+class OverloadedError(AdmissionError):
+    code, status, title = "overloaded", 503, "Too many requests are being answered"
+    reason = "overloaded"
+
+
+class QueueFullError(AdmissionError):
+    code, status, title = "queue_full", 503, "The queue is full"
+    reason = "queue_full"
+
+
+class NoWorkerError(AdmissionError):
+    code, status, title = "no_worker", 503, "No worker is running"
+    reason = "no_worker"
+
+
+class HeadersTooLargeError(RequestError):
+    code, status, title = "headers_too_large", 431, "The request's headers are too large"
+
+
+class IdempotencyMismatchError(RequestError):
+    code, status, title = "idempotency_mismatch", 422, "The key was used for another request"
 
 
 class ModelUnusableError(RequestError):
@@ -162,12 +249,8 @@ class InternalError(RequestError):
     code, status, title = "internal", 500, "The service made a mistake"
 
 
-class QueueFullError(RequestError):
-    code, status, title = "queue_full", 503, "The queue is full"
-
-
-class NoWorkerError(RequestError):
-    code, status, title = "no_worker", 503, "No worker is running"
+class TooManyStreamsError(RequestError):
+    code, status, title = "too_many_streams", 503, "Too many event streams are open"
 
 
 class NotReadyError(RequestError):
@@ -182,12 +265,18 @@ class RedrawTimeoutError(RequestError):
     code, status, title = "redraw_timeout", 504, "The image was not drawn in time"
 
 
+def admission_reasons() -> tuple[str, ...]:
+    """Every reason for which a request is refused for now."""
+    return tuple(sorted(e.reason for e in request_errors().values() if issubclass(e, AdmissionError)))
+
+
 def request_errors() -> dict[str, type[RequestError]]:
     """Every error a client can get, by code."""
     found: dict[str, type[RequestError]] = {}
     pending = list(RequestError.__subclasses__())
     while pending:
         error = pending.pop()
-        found[error.code] = error
+        if "code" in vars(error):
+            found[error.code] = error
         pending.extend(error.__subclasses__())
     return found

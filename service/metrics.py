@@ -2,7 +2,8 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-REJECTION_REASONS = ("queue_full", "no_worker")
+from service.errors import AdmissionError, RequestError, admission_reasons
+
 _DURATION_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 
 
@@ -27,11 +28,19 @@ class HttpMetrics:
             "masan_http_requests_in_progress", "Requests being answered", registry=registry
         )
         self.rejections = Counter(
-            "masan_admission_rejections_total", "Jobs refused, by reason", ["reason"], registry=registry
+            "masan_admission_rejections_total",
+            "Requests refused for now, by reason",
+            ["reason"],
+            registry=registry,
         )
         self.download_bytes = Counter(
             "masan_download_bytes_total", "Archive bytes sent", ["format"], registry=registry
         )
-        for reason in REJECTION_REASONS:
+        for reason in admission_reasons():
             self.rejections.labels(reason)
         self.download_bytes.labels("zip")
+
+    def count_rejection(self, error: RequestError) -> None:
+        """Count an answer that refuses for now; any other error is none."""
+        if isinstance(error, AdmissionError):
+            self.rejections.labels(error.reason).inc()

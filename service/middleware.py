@@ -56,6 +56,7 @@ class RequestMiddleware:
             check_origin(Request(scope))
             await self._app(scope, receive, send_with_id)
         except RequestError as error:
+            self._metrics.count_rejection(error)
             await problem_response(error, scope["path"])(scope, receive, send_with_id)
         except Exception:
             logger.exception("unhandled error", extra={"path": scope["path"]})

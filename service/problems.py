@@ -61,6 +61,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
 
 def _on_request_error(request: Request, error: RequestError) -> Response:
+    request.app.state.services.metrics.count_rejection(error)
     return problem_response(error, request.url.path)
 
 

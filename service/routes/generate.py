@@ -8,9 +8,8 @@ from fastapi import APIRouter, Response, status
 from model_store.image_id import MAX_SEED
 from service.auth import Principal, Scope, require
 from service.context import ServicesDep
-from service.errors import FieldError, RequestError, TooManyImagesError
+from service.errors import FieldError, TooManyImagesError
 from service.generation import GenerationRequest, class_counts
-from service.metrics import REJECTION_REASONS
 from service.openapi import problems
 from service.parameters import (
     MAX_N,
@@ -74,12 +73,7 @@ def generate(
         webhook=checked_webhook(options, services.settings.webhook_networks),
     )
     now = services.clock()
-    try:
-        job = services.jobs.submit(request, now)
-    except RequestError as error:
-        if error.code in REJECTION_REASONS:
-            services.metrics.rejections.labels(error.code).inc()
-        raise
+    job = services.jobs.submit(request, now)
     body = JobBody.of(job, queue_position=services.jobs.queue_position(job), now=now)
     response.headers["Location"] = body.links.self
     response.headers["Retry-After"] = str(RETRY_AFTER_S)
