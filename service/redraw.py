@@ -101,6 +101,8 @@ class Redrawer:
             if status is not JobStatus.SUCCEEDED:
                 raise self._why_not(job.job_id, image_id, status, wait_s)
             row, content = await run_in_threadpool(self._read, job.job_id)
+            if row.image_id != str(image_id):
+                raise RedrawFailedError(f"A worker of another release drew {row.image_id}, not {image_id}.")
         finally:
             await run_in_threadpool(self._forget, job.job_id)
         return RedrawnImage(checkpoint, row, content)

@@ -1,0 +1,58 @@
+"""A real worker that draws while a request waits for it."""
+
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+
+import httpx
+from redis import Redis
+
+from tests.integration.service.harness import Service
+from worker.contract.chunk_queue import open_queue
+from worker.process import WorkerProcess
+from worker.settings import WorkerSettings
+
+
+@contextmanager
+def signal_handlers_kept() -> Iterator[None]:
+    """A worker in this process takes SIGINT and SIGTERM; pytest wants them back."""
+    saved = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in saved.items():
+        signal.signal(number, handler)
+
+
+def draw(service: Service) -> None:
+    """Run a worker until the queue is empty."""
+    settings = WorkerSettings(
+        redis_url=service.settings.redis_url,
+        model_store_url=service.settings.model_store_url,
+        result_store_url=service.settings.result_store_url,
+        default_model="tiny",
+        device="cpu",
+        threads=1,
+        encode_threads=1,
+    )
+    with signal_handlers_kept():
+        assert WorkerProcess(settings).run(burst=True) == 0
+
+
+def answered(service: Service, ask: Callable[[], httpx.Response]) -> httpx.Response:
+    """The answer to `ask`, while a worker draws what it puts into the queue."""
+    with ThreadPoolExecutor(1) as pool, Redis.from_url(service.settings.redis_url) as redis:
+        queue = open_queue(redis)
+        answer = pool.submit(ask)
+        while not answer.done():
+            if queue.count:
+                draw(service)
+            wait([answer], timeout=0.02)
+    return answer.result()
+
+
+def drawn_job(service: Service, **parameters: str | int | float) -> str:
+    """Id of a job whose images a worker drew."""
+    job_id = str(service.submit(**parameters)["id"])
+    draw(service)
+    assert service.client.get(f"/jobs/{job_id}").json()["status"] == "succeeded"
+    return job_id
