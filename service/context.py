@@ -13,6 +13,7 @@ from redis import Redis
 from model_store.store import ModelStore
 from service.catalogue import ModelCatalogue
 from service.certificate import Certificates
+from service.drain import Drain
 from service.errors import SettingsError
 from service.fleet_metrics import FleetCollector
 from service.job_archive import JobArchives
@@ -20,6 +21,7 @@ from service.job_queue import JobQueue, ReportQueue
 from service.jobs import JobService
 from service.key_ring import KeyRing
 from service.metrics import HttpMetrics
+from service.rate_limits import RateLimits
 from service.reaper import Reaper
 from service.redraw import Redrawer
 from service.reports import ReportService
@@ -40,6 +42,8 @@ class Services:
     clock: Callable[[], float]
     key_ring: KeyRing
     redis: "Redis"
+    drain: Drain
+    limits: RateLimits
     models: ModelCatalogue
     jobs: JobService
     results: ResultStore
@@ -53,7 +57,8 @@ class Services:
     stopping: threading.Event
 
     def close(self) -> None:
-        """Close the Redis connections."""
+        """Close the connections to Redis and to a remote result store."""
+        self.results.close()
         self.redis.close()
         self.jobs.queue.close()
 
@@ -67,6 +72,7 @@ class Services:
         jobs = JobService(
             redis, queue, result_ttl_s=settings.result_ttl_s, max_queue_images=settings.max_queue_images
         )
+        drain = Drain(redis)
         models = ModelCatalogue(_model_store(settings), settings.default_model, time.monotonic)
         results = _result_store(settings)
         signing_key = SigningKey(settings.signing_key_file)
@@ -79,6 +85,8 @@ class Services:
             clock=clock,
             key_ring=KeyRing.from_settings(settings),
             redis=redis,
+            drain=drain,
+            limits=RateLimits(redis, drain),
             models=models,
             jobs=jobs,
             results=results,
@@ -102,8 +110,8 @@ def _model_store(settings: ServiceSettings) -> ModelStore:
 
 def _result_store(settings: ServiceSettings) -> ResultStore:
     try:
-        return ResultStore(settings.result_store_url)
-    except (ImportError, ValueError) as error:
+        return ResultStore(settings.result_store_url, presigns=settings.presigned_urls)
+    except ValueError as error:
         raise SettingsError("MASAN_RESULT_STORE_URL", f"= {settings.result_store_url!r}: {error}") from error
 
 

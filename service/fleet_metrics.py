@@ -4,8 +4,8 @@ Every label value comes from a closed set: states, priorities, class slugs and c
 `model_version` is `name@version` in every family, so that they can be joined.
 """
 
-import shutil
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import cast
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -63,15 +63,13 @@ class FleetCollector(Collector):
         yield _gauge("masan_redis_up", "Whether Redis answered this scrape", float(bool(families)))
         yield from families
         yield from self._model_families()
-        if folder := self._results.local_folder:
-            free = GaugeMetricFamily(
-                "masan_result_store_free_bytes", "Bytes free below the result store", labels=["backend"]
-            )
-            try:
-                free.add_metric(["file"], shutil.disk_usage(folder).free)
-            except OSError:
-                return
-            yield free
+        free = GaugeMetricFamily(
+            "masan_result_store_free_bytes", "Bytes free below the result store", labels=["backend"]
+        )
+        with suppress(OSError):
+            if (free_bytes := self._results.free_bytes()) is not None:
+                free.add_metric([self._results.backend], free_bytes)
+        yield free
 
     def _counter_families(self, redis: "Redis") -> Iterator[Metric]:
         counters = cast("dict[str, str]", redis.hgetall(keys.COUNTERS))

@@ -1,46 +1,107 @@
 """The service's side of the result store: read what workers wrote, delete what expired. Any fsspec URL."""
 
 import secrets
-from typing import BinaryIO, cast
+from collections.abc import Iterator
+from typing import BinaryIO
 
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
-
+from model_store.file_store import FileStore
+from service.ids import JOB_ID_PATTERN
 from worker.contract import keys
+
+PRESIGNED_TTL_S = 300
+"""A presigned URL has to be followed within so long; a download that has begun goes on."""
+_OWNER = ".masan-owner"
 
 
 class ResultStore:
-    """Files of jobs below `url`, a folder or any URL that fsspec opens."""
+    """Files of jobs below `url`: a folder, `s3://bucket/prefix` or any URL that fsspec opens.
 
-    def __init__(self, url: str) -> None:
+    presigns: whether clients may be sent to the store itself, where it can sign URLs.
+    """
+
+    def __init__(self, url: str, *, presigns: bool = True) -> None:
+        """Raises ValueError for a URL that nothing installed can open."""
         self.url = url
-        self._fs, self._root = fsspec.url_to_fs(url)
+        self._files = FileStore(url)
+        self._presigns = presigns
 
     @property
-    def local_folder(self) -> str | None:
-        """Path of the store's folder, None if it is not on this machine."""
-        return self._root if isinstance(self._fs, LocalFileSystem) else None
+    def backend(self) -> str:
+        """`file`, `s3`, `memory`: what kind of store it is."""
+        return self._files.backend
 
     def open(self, path: str) -> BinaryIO:
         """A seekable file. Raises OSError."""
-        return cast(BinaryIO, self._fs.open(self._absolute(path), "rb"))
+        return self._files.open(path)
 
     def read_sidecar(self, job_id: str, chunk_index: int) -> bytes:
         """The chunk's image rows, one JSON object a line. Raises OSError."""
-        return cast(bytes, self._fs.cat_file(self._absolute(keys.sidecar_path(job_id, chunk_index))))
+        return self._files.read(keys.sidecar_path(job_id, chunk_index))
+
+    def presigned(
+        self,
+        path: str,
+        file_name: str,
+        *,
+        media_type: str = "application/x-tar",
+        ttl_s: int = PRESIGNED_TTL_S,
+    ) -> str | None:
+        """Where a client can read the file itself for `ttl_s` seconds; None if the service has to send it.
+
+        file_name: what a browser shall save it as. Raises OSError.
+        """
+        if not self._presigns:
+            return None
+        return self._files.signed_url(path, ttl_s=ttl_s, file_name=file_name, media_type=media_type)
 
     def delete_job(self, job_id: str) -> None:
-        """Remove all files of a job; nothing happens if there are none."""
-        folder = self._absolute(job_id)
-        if self._fs.exists(folder):
-            self._fs.rm(folder, recursive=True)
+        """Remove all files of a job; nothing happens if there are none. Raises OSError."""
+        self._files.remove(job_id)
 
     def check_writable(self) -> None:
         """Write a small file and remove it. Raises OSError."""
-        probe = self._absolute(f".probe-{secrets.token_hex(8)}")
-        self._fs.makedirs(self._root, exist_ok=True)
-        self._fs.pipe_file(probe, b"probe")
-        self._fs.rm_file(probe)
+        probe = f".probe-{secrets.token_hex(8)}"
+        self._files.replace(probe, b"probe")
+        self._files.remove(probe)
 
-    def _absolute(self, path: str) -> str:
-        return f"{self._root.rstrip('/')}/{path}"
+    def free_bytes(self) -> int | None:
+        """Room on the store's disk, None where nothing tells. Raises OSError."""
+        return self._files.free_bytes()
+
+    def owner(self) -> str | None:
+        """The id that `claim` left, None if nobody claimed the store. Raises OSError."""
+        try:
+            return self._files.read(_OWNER).decode()
+        except FileNotFoundError:
+            return None
+
+    def claim(self, owner: str) -> None:
+        """Say whose files lie here. Raises OSError."""
+        self._files.replace(_OWNER, owner.encode())
+
+    def job_folders(self) -> tuple[str, ...]:
+        """Ids of the jobs that have files; folders of other names are not ours. Raises OSError."""
+        return tuple(name for name in self._files.folders() if JOB_ID_PATTERN.match(name))
+
+    def last_change(self, job_id: str) -> float | None:
+        """When a job's newest file was written, epoch seconds; None if it has none. Raises OSError."""
+        return max((file.modified_at for file in self._files.files(job_id)), default=None)
+
+    def delete_asides(self, job_id: str, *, before: float) -> int:
+        """Remove what a writer that died left half-written before then; returns how many. Raises OSError.
+
+        job_id: '' for the store's own folder.
+        """
+        stray = [path for path in self._asides(job_id, before) if path != _OWNER]
+        for path in stray:
+            self._files.remove(path)
+        return len(stray)
+
+    def close(self) -> None:
+        """Close the connections of a remote store."""
+        self._files.close()
+
+    def _asides(self, folder: str, before: float) -> Iterator[str]:
+        for file in self._files.files(folder):
+            if file.is_aside and file.modified_at < before:
+                yield file.path

@@ -29,7 +29,8 @@ class ServiceSettings(BaseSettings):
     result_ttl_s: how long a job's images are kept after it was accepted. max_queue_images: images that may
     wait over all jobs before new ones are refused. allowed_hosts: extra `Host` names that are answered
     without API keys (loopback names always are). signing_key_file: the key that signs certificates, made at
-    the first start. webhook_networks: where webhooks may go although it is not
+    the first start. presigned_urls: whether clients are sent to a result
+    store that can sign URLs. webhook_networks: where webhooks may go although it is not
     public; http to loopback addresses of them.
     """
 
@@ -49,6 +50,7 @@ class ServiceSettings(BaseSettings):
     max_queue_images: Annotated[int, Field(ge=1)] = 200_000
     reaper_interval_s: Annotated[float, Field(gt=0, le=60)] = 5.0
     signing_key_file: Path = Path("~/.local/share/masan/signing_key.pem")
+    presigned_urls: bool = True
     webhook_networks: Annotated[Networks, NoDecode, BeforeValidator(parse_networks)] = ()
 
     @field_validator("redis_url")
