@@ -18,6 +18,7 @@ from service.openapi import install_openapi
 from service.parameters import check_parameters
 from service.problems import install_error_handlers
 from service.routes import (
+    admin,
     certificates,
     generate,
     health,
@@ -65,6 +66,7 @@ def create_app(settings: ServiceSettings, *, clock: Callable[[], float] = time.t
         models,
         model_report,
         reports,
+        admin,
         health,
     ):
         app.include_router(module.router)

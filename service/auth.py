@@ -48,7 +48,7 @@ def check_binding(settings: ServiceSettings, key_ring: KeyRing) -> None:
 def authenticate(request: Request) -> None:
     """The first dependency of every route: who asks is known before anything else is looked at.
 
-    Raises UnauthorizedError.
+    Raises UnauthorizedError, RateLimitedError.
     """
     if request.url.path in PUBLIC_PATHS:
         return
@@ -64,6 +64,7 @@ def authenticate(request: Request) -> None:
             "Send an API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`.",
             headers={"WWW-Authenticate": 'Bearer realm="masan"'},
         )
+    services.limits.pass_request(principal, services.clock())
     request.state.principal = principal
 
 

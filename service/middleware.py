@@ -13,6 +13,7 @@ from service.ids import ulid
 from service.logs import request_id_var
 from service.metrics import HttpMetrics
 from service.problems import problem_response
+from service.rate_limits import Standing, standing_var
 
 logger = logging.getLogger(__name__)
 
@@ -34,14 +35,17 @@ class RequestMiddleware:
         given = Request(scope).headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.match(given) else ulid(time.time())
         token = request_id_var.set(request_id)
+        standing_token = standing_var.set(Standing())
         try:
             with self._metrics.in_progress.track_inprogress():
                 await self._answer(scope, receive, send, request_id)
         finally:
+            standing_var.reset(standing_token)
             request_id_var.reset(token)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         status: int | None = None
+        standing = standing_var.get() or Standing()
         started = time.perf_counter()
 
         async def send_with_id(message: Message) -> None:
@@ -49,6 +53,7 @@ class RequestMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 extra = [(b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff")]
+                extra += standing.headers()
                 message = {**message, "headers": [*message["headers"], *extra]}
             await send(message)
 

@@ -73,7 +73,7 @@ def generate(
         webhook=checked_webhook(options, services.settings.webhook_networks),
     )
     now = services.clock()
-    job = services.jobs.submit(request, now)
+    job = services.limits.admit(principal, request.n, now, lambda: services.jobs.submit(request, now))
     body = JobBody.of(job, queue_position=services.jobs.queue_position(job), now=now)
     response.headers["Location"] = body.links.self
     response.headers["Retry-After"] = str(RETRY_AFTER_S)

@@ -89,6 +89,10 @@ def _check_process(services: Services) -> str | None:
     return "is stopping" if services.stopping.is_set() else None
 
 
+def _check_drain(services: Services) -> str | None:
+    return None if services.drain.since() is None else "no new jobs are accepted; POST /admin/drain ends that"
+
+
 def _check_redis(services: Services) -> str | None:
     services.redis.ping()
     return None
@@ -117,6 +121,7 @@ def _check_workers(services: Services) -> str | None:
 _CHECKS: dict[str, Callable[[Services], str | None]] = {
     "process": _check_process,
     "redis": _check_redis,
+    "drain": _check_drain,
     "model_store": _check_model_store,
     "result_store": _check_result_store,
     "workers": _check_workers,
