@@ -25,9 +25,10 @@ from worker.presence import Presence
 
 logger = logging.getLogger(__name__)
 
-BEAT_S: Final = 3
-HEARTBEAT_TTL_S: Final = 15
-"""Five missed beats and a job counts as abandoned. RQ's own figure is a minute more."""
+BEAT_S: Final = 2
+HEARTBEAT_TTL_S: Final = 10
+"""Five missed beats and a job counts as abandoned; bounds how long a killed worker's chunk waits. RQ's own
+figure is a minute more."""
 MAINTENANCE_S: Final = 10
 WORKER_TTL_S: Final = 30
 POLL_S: Final = 1

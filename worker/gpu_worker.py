@@ -34,7 +34,10 @@ class GpuWorker(MakingWorker[ChunkMaker]):
         """See `MakingWorker`."""
         request, self.maker.interrupted = self.maker.interrupted, None
         if request is not None:
-            enqueue_chunk(queue, request, at_front=True)
+            # Under the id the reaper looks for, or it would enqueue the chunk a second time.
+            record = self.maker.ledger.record(request.job_id)
+            attempt = int(record["attempt"]) if record else 1
+            enqueue_chunk(queue, request, at_front=True, attempt=attempt)
             logger.info(
                 "chunk put back", extra={"job_id": request.job_id, "chunk_index": request.chunk_index}
             )
