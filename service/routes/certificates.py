@@ -14,10 +14,12 @@ from service.errors import JobNotFinishedError, JobUnsuccessfulError
 from service.jobs import JobRecord, regenerate_path
 from service.openapi import problems
 from service.parameters import JobIdParameter
+from service.preferences import negotiate
 from worker.contract.messages import JobStatus
 
 router = APIRouter(tags=["provenance"])
 
+_JSON: Final = "application/json"
 _PEM: Final = "application/x-pem-file"
 _RETRY_AFTER_S: Final = 2
 
@@ -31,7 +33,7 @@ _KEY_ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
         "content": {_PEM: {"schema": {"type": "string"}}},
         "description": "The key; as PEM where `Accept` names `application/x-pem-file`",
     },
-    **problems(),
+    **problems(406),
 }
 
 
@@ -72,7 +74,7 @@ def get_key(
 ) -> Response:
     """Keep it where you keep what you publish: a certificate proves its origin only to who has the key."""
     headers = {"Cache-Control": "no-cache", "Vary": "Accept"}
-    if _PEM in (accept or "").lower():
+    if negotiate(accept, [_JSON, _PEM]) == _PEM:
         pem = services.certificates.signing_key.public_pem
         return Response(pem, media_type=_PEM, headers=headers)
     return JSONResponse(services.certificates.signing_key.public.model_dump(), headers=headers)

@@ -12,13 +12,14 @@ from service.auth import PrincipalDep, Scope, require, tenant_of
 from service.context import Services, ServicesDep
 from service.errors import FieldError, InvalidParameterError
 from service.openapi import problems
-from service.prefer import wait_of
+from service.preferences import negotiate, parse_prefer
 from service.redraw import DEFAULT_WAIT_S, RedrawnImage
 from worker.contract.messages import DEFAULT_JPEG_QUALITY, ImageEncoding, ImageFormat, ImageRow
 
 router = APIRouter(tags=["provenance"])
 
 EXAMPLE_IMAGE_ID: Final = "6c1e18b5ba508d7c.pro_b.7.0.0.10000"
+_JSON: Final = "application/json"
 _SHA256: Final = r"^[0-9a-f]{64}$"
 _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
     200: {
@@ -31,7 +32,7 @@ _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
             },
         },
     },
-    **problems(404, 504),
+    **problems(404, 406, 504),
 }
 
 ImageIdParameter = Annotated[
@@ -99,7 +100,8 @@ async def get_image(
     """
     wanted = parse_image_id(image_id)
     encoding = _encoding(image_format, quality)
-    wait_s = wait_of(prefer)
+    media_type = negotiate(accept, [encoding.media_type, _JSON])
+    wait_s = parse_prefer(prefer).wait_s
     tenant = tenant_of(principal)
     image = await services.redraws.redraw(
         wanted, encoding, tenant=tenant, wait_s=DEFAULT_WAIT_S if wait_s is None else wait_s
@@ -113,11 +115,11 @@ async def get_image(
         headers["Masan-Digest-Match"] = str(match).lower()
     if wait_s is not None:
         headers["Preference-Applied"] = f"wait={wait_s}"
-    if "application/json" in (accept or "").lower():
+    if media_type == _JSON:
         return JSONResponse(_body(image, match).model_dump(mode="json", by_alias=True), headers=headers)
     headers["ETag"] = f'"{image.row.sha256}"'
     headers["Content-Disposition"] = f'inline; filename="{wanted}{encoding.suffix}"'
-    return Response(image.content, media_type=encoding.media_type, headers=headers)
+    return Response(image.content, media_type=media_type, headers=headers)
 
 
 def parse_image_id(text: str) -> ImageId:

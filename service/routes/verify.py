@@ -19,7 +19,7 @@ from service.errors import (
     NotFoundError,
 )
 from service.openapi import problems
-from service.prefer import wait_of
+from service.preferences import parse_prefer
 from service.redraw import DEFAULT_WAIT_S, RedrawnImage
 from service.routes.images import PreferHeader, QualityParameter
 from service.verification import MAX_FILE_BYTES, MEDIA_TYPES, Judgement, Verdict, encoding_of, judge
@@ -86,7 +86,7 @@ async def verify(
         return VerdictBody(
             verdict=Verdict.NO_MARK, detail="the file carries no image id of ours, or several", sha256=sha256
         )
-    wait_s = wait_of(prefer)
+    wait_s = parse_prefer(prefer).wait_s
     encoding = await run_in_threadpool(_encoding, content, quality)
     try:
         await run_in_threadpool(services.redraws.checkpoint_of, image_id)
