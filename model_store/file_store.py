@@ -1,7 +1,6 @@
 """Files below a URL that are written whole or not at all: the ground of model store and result store."""
 
 import fcntl
-import glob
 import os
 import shutil
 import uuid
@@ -14,8 +13,6 @@ from typing import Any, BinaryIO, Final, cast
 
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
-
-_TOKEN_LENGTH = 32  # hex digits in the name of a file that is written aside
 
 _READ_AHEAD_BYTES: Final = 4 * 2**20
 """Of a remote file that is read piece by piece: few round trips, and little memory for each open download."""
@@ -155,19 +152,6 @@ class FileStore:
             aside.replace(target)
         finally:
             aside.unlink(missing_ok=True)
-
-    def remove_leftovers(self, path: str) -> None:
-        """Remove what writers of `path` left who were killed half-way; one that lives fails to replace it."""
-        if self._is_local:
-            target = Path(self._absolute(path))
-            for aside in target.parent.glob(f".{glob.escape(target.name)}.{'[0-9a-f]' * _TOKEN_LENGTH}"):
-                aside.unlink(missing_ok=True)
-
-    def remove_empty_folder(self, path: str) -> None:
-        """Remove a folder if nothing is in it; object stores have none."""
-        if self._is_local:
-            with suppress(OSError):
-                Path(self._absolute(path)).rmdir()
 
     def create_folder(self, path: str, files: Mapping[str, bytes]) -> None:
         """Write a new folder of files whose last one, in the order given, is the mark that it is complete.

@@ -61,9 +61,35 @@ def sample_images(
     for first in range(0, len(image_ids), micro_batch):
         ids = image_ids[first : first + micro_batch]
         labels = class_indices[first : first + micro_batch]
-        images = _forward(generator, checkpoint_digest, ids, labels, micro_batch)  # [n, 3, H, W]
-        _check_finite(images, ids)
-        yield to_pixels(images)
+        pixels, is_finite = sample_micro_batch(
+            generator, checkpoint_digest, ids, labels, micro_batch=micro_batch
+        )
+        check_finite(is_finite, ids)
+        yield pixels
+
+
+def sample_micro_batch(
+    generator: Generator,
+    checkpoint_digest: str,
+    image_ids: Sequence[ImageId],
+    class_indices: Sequence[int],
+    *,
+    micro_batch: int,
+) -> tuple[Pixels, list[bool]]:
+    """One forward pass, of at most `micro_batch` images: uint8 [n, H, W, 3], and whether each is finite.
+
+    The pixels of an image that is not finite mean nothing. Otherwise as `sample_images`.
+    """
+    images = _forward(generator, checkpoint_digest, image_ids, class_indices, micro_batch)  # [n, 3, H, W]
+    is_finite = images.isfinite().flatten(1).all(dim=1).tolist()
+    return to_pixels(images), is_finite
+
+
+def check_finite(is_finite: Sequence[bool], image_ids: Sequence[ImageId]) -> None:
+    """Raises FloatingPointError naming the first image that is not finite."""
+    if not all(is_finite):
+        image_id = image_ids[list(is_finite).index(False)]
+        raise FloatingPointError(f"image {image_id} has pixels that are not finite")
 
 
 def to_pixels(images: Tensor) -> Pixels:
@@ -105,12 +131,6 @@ def _forward(
     label = F.one_hot(torch.tensor(labels), generator.class_count).float()  # [n, K]
     padded_z, padded_label = F.pad(torch.from_numpy(z), padding), F.pad(label, padding)
     return generator(padded_z.to(device), padded_label.to(device))[: len(ids)]
-
-
-def _check_finite(images: Tensor, ids: Sequence[ImageId]) -> None:
-    is_finite = images.isfinite().flatten(1).all(dim=1).tolist()
-    if not all(is_finite):
-        raise FloatingPointError(f"image {ids[is_finite.index(False)]} has pixels that are not finite")
 
 
 def _device_of(generator: Any) -> torch.device:

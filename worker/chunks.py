@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from contextvars import ContextVar
@@ -18,14 +19,22 @@ from model_store.image_id import TRUNCATION_STEPS, ImageId
 from model_store.store import Checkpoint
 from worker.contract.chunk_queue import enqueue_chunk
 from worker.contract.ledger import JobLedger
-from worker.contract.messages import ChunkRequest, ChunkResult, JobSpec, JobStatus
+from worker.contract.messages import (
+    ChunkRequest,
+    ChunkResult,
+    GateLevel,
+    JobSpec,
+    JobStatus,
+    RejectionReason,
+)
 from worker.encode import EncodedImage
 from worker.errors import GpuLostError, RequestInvalidError
+from worker.gate import Gate
 from worker.generator_cache import GeneratorCache, LoadedGenerator
 from worker.metrics import WorkerMetrics
 from worker.presence import Presence
 from worker.results import Provenance, ResultStore, pack_shard
-from worker.sampler import Sampler
+from worker.sampler import Batch, Sampler
 
 logger = logging.getLogger(__name__)
 
@@ -98,11 +107,14 @@ class ChunkMaker:
         loaded = self.cache.get(request.model)
         _check_against(loaded.checkpoint, request)
         images: list[EncodedImage] = []
+        rejections: Counter[RejectionReason] = Counter()
         with closing(self._draw(loaded, request)) as batches:
             for batch in batches:
-                images += batch
+                images += batch.images
+                rejections.update(rejection.reason for rejection in batch.rejections)
                 if len(images) < request.count and (outcome := self._reason_to_stop(request)):
                     return outcome
+        images.sort(key=lambda image: image.image_id.index)
         shard = pack_shard(request, images, self._provenance(loaded.checkpoint))
         with self.metrics.stage("write"):
             self.results.write(request, shard)
@@ -111,29 +123,34 @@ class ChunkMaker:
             chunk_index=request.chunk_index,
             class_slug=request.class_slug,
             count=request.count,
+            rejected=rejections.total(),
+            rejections={reason: rejections[reason] for reason in RejectionReason if rejections[reason]},
             shard_sha256=shard.sha256,
             shard_bytes=len(shard.tar),
+            stored_bytes=shard.size_bytes,
             seconds=seconds,
         )
-        self._finish(request, result)
-        if request.count >= 2 * self.sampler.micro_batch:
+        outcome = self._finish(request, result)
+        if outcome is Outcome.DONE and request.count >= 2 * self.sampler.micro_batch:
             self.presence.record_speed(request.count, seconds)
-        return Outcome.DONE
+        return outcome
 
-    def _draw(
-        self, loaded: LoadedGenerator, request: ChunkRequest
-    ) -> Generator[list[EncodedImage], None, None]:
+    def _draw(self, loaded: LoadedGenerator, request: ChunkRequest) -> Generator[Batch, None, None]:
         image_ids = [
             ImageId(
                 digest=loaded.checkpoint.digest[:16],
                 class_slug=request.class_slug,
                 seed=request.seed,
                 index=index,
+                attempt=request.attempt,
                 truncation=round(request.truncation * TRUNCATION_STEPS) / TRUNCATION_STEPS,
             )
             for index in range(request.start, request.start + request.count)
         ]
-        return self.sampler.draw(loaded, image_ids, request.class_index)
+        gate = None
+        if request.gate is not GateLevel.OFF:
+            gate = Gate(request.gate, self.cache.gate_reference(loaded))
+        return self.sampler.draw(loaded, image_ids, request.class_index, encoding=request.encoding, gate=gate)
 
     def _reason_to_stop(self, request: ChunkRequest) -> Outcome | None:
         """Asked between micro-batches: one cheap read."""
@@ -151,9 +168,12 @@ class ChunkMaker:
         )
         return Outcome.CANCELED
 
-    def _finish(self, request: ChunkRequest, result: ChunkResult) -> None:
+    def _finish(self, request: ChunkRequest, result: ChunkResult) -> Outcome:
         """Mark done, once; the chunk that moves the job's window on is enqueued by whoever moved it."""
         outcome = self.ledger.finish_chunk(request.job_id, request.model.reference, result, now=time.time())
+        if outcome.status is None:  # whoever deletes the job's files was here before us
+            self.results.remove(request)
+            return Outcome.SKIPPED
         record = self.ledger.record(request.job_id) if outcome.next_chunk is not None else None
         if outcome.next_chunk is not None and record is not None:
             spec = JobSpec.model_validate_json(record["spec"])
@@ -163,6 +183,7 @@ class ChunkMaker:
                 at_front=spec.at_front,
                 attempt=int(record["attempt"]),
             )
+        return Outcome.DONE
 
     def _provenance(self, checkpoint: Checkpoint) -> Provenance:
         return Provenance(

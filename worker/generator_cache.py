@@ -9,10 +9,12 @@ import torch
 
 from model_store.errors import ModelNotFoundError
 from model_store.generators.registry import Generator
+from model_store.quality.reference_set import ReferenceSetAbsentError, load_reference_set
 from model_store.store import Checkpoint, ModelStore
 from model_store.weights import load_generator
 from worker.contract.messages import ModelRef
-from worker.errors import StoreUnavailableError
+from worker.errors import GpuMemoryError, StoreUnavailableError
+from worker.gate import NO_REFERENCE, GateReference
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +28,7 @@ class LoadedGenerator:
 
 
 class GeneratorCache:
-    """At most `capacity` generators by checkpoint digest.
+    """At most `capacity` generators by checkpoint digest; one more while a new one is loaded.
 
     warm_up: called once for each newly loaded generator. on_change: called with what the cache holds now.
     """
@@ -46,6 +48,7 @@ class GeneratorCache:
         self._warm_up = warm_up
         self._on_change = on_change
         self._loaded: OrderedDict[str, LoadedGenerator] = OrderedDict()
+        self._references: dict[str, GateReference] = {}
 
     def get(self, model: ModelRef) -> LoadedGenerator:
         """The generator a job is pinned to.
@@ -67,14 +70,38 @@ class GeneratorCache:
         except OSError as error:
             raise StoreUnavailableError("model store", str(error)) from error
 
+    def gate_reference(self, loaded: LoadedGenerator) -> GateReference:
+        """What the gate knows of the real images behind a checkpoint; read once, when it is first needed.
+
+        Raises ReferenceSetInvalidError, WeightsCorruptedError, StoreUnavailableError: a set that is there and
+        cannot be read must not pass for none.
+        """
+        digest = loaded.checkpoint.digest
+        if digest not in self._references:
+            try:
+                reference = GateReference.of(load_reference_set(self._store, loaded.checkpoint))
+            except ReferenceSetAbsentError:
+                reference = NO_REFERENCE
+            except OSError as error:
+                raise StoreUnavailableError("model store", str(error)) from error
+            self._references = {
+                kept: self._references[kept] for kept in self._loaded if kept in self._references
+            } | {digest: reference}
+        return self._references[digest]
+
     def _load(self, checkpoint: Checkpoint) -> LoadedGenerator:
-        while len(self._loaded) >= self._capacity:
+        """What is kept is dropped once its successor works, not before: a failed load costs nothing."""
+        try:
+            generator = load_generator(self._store, checkpoint, self._device)
+        except torch.OutOfMemoryError as error:
+            raise GpuMemoryError(f"the GPU's memory does not hold {checkpoint.reference}") from error
+        loaded = LoadedGenerator(checkpoint, generator)
+        self._warm_up(loaded)
+        self._loaded[checkpoint.digest] = loaded
+        while len(self._loaded) > self._capacity:
             self._loaded.popitem(last=False)
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
-        loaded = LoadedGenerator(checkpoint, load_generator(self._store, checkpoint, self._device))
-        self._warm_up(loaded)
-        self._loaded[checkpoint.digest] = loaded
         self._on_change([entry.checkpoint for entry in self._loaded.values()])
         logger.info("model loaded", extra={"model": checkpoint.reference, "digest": checkpoint.digest[:16]})
         return loaded

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-STAGES = ("sample", "encode", "write")
+STAGES = ("sample", "gate", "encode", "write")
 _STAGE_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 
@@ -21,7 +21,7 @@ class WorkerMetrics:
         self.registry = CollectorRegistry()
         self._stage = Histogram(
             "masan_stage_duration_seconds",
-            "Time of one micro-batch (sample), image (encode) or shard (write).",
+            "Time of one micro-batch (sample), image (gate, encode) or shard (write).",
             ["stage"],
             buckets=_STAGE_BUCKETS,
             registry=self.registry,

@@ -1,16 +1,24 @@
 """Shards: one chunk's images as an uncompressed tar, with a sidecar of image rows, in the result store."""
 
+import errno
 import hashlib
 import io
+import logging
 import tarfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
 from model_store.file_store import FileStore
 from worker.contract import keys
 from worker.contract.messages import ChunkRequest, ImageRow
 from worker.encode import EncodedImage
-from worker.errors import StoreUnavailableError
+from worker.errors import StoreFullError, StoreUnavailableError
+
+logger = logging.getLogger(__name__)
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +75,69 @@ class ResultStore:
     def write(self, request: ChunkRequest, shard: Shard) -> None:
         """Write a chunk's files, each whole or not at all; the tar last, so that a tar has its sidecar.
 
-        Writing a chunk again replaces its files by equal ones. Raises StoreUnavailableError.
+        Writing a chunk again replaces its files by equal ones, and removes what a writer left who was killed
+        half-way. After a failure nothing of a chunk is there that was not there before.
+        Raises StoreFullError, StoreUnavailableError.
         """
+        tar, sidecar = _paths(request)
         try:
-            self._files.replace(keys.sidecar_path(request.job_id, request.chunk_index), shard.sidecar)
-            self._files.replace(keys.shard_path(request.job_id, request.chunk_index), shard.tar)
+            had_tar = self._files.exists(tar)
+            try:
+                self._replace(sidecar, shard.sidecar)
+                self._replace(tar, shard.tar)
+            except OSError:
+                if not had_tar:
+                    self.remove(request)
+                raise
+            self._remove_leftovers(request)
         except OSError as error:
-            raise StoreUnavailableError("result store", str(error)) from error
+            if error.errno in _FULL:
+                raise StoreFullError("result store", _reason(error)) from error
+            raise StoreUnavailableError("result store", _reason(error)) from error
+
+    def remove(self, request: ChunkRequest) -> None:
+        """Remove a chunk's files, and its job's folder if nothing else is in it. What fails is logged."""
+        tar, sidecar = _paths(request)
+        try:
+            for path in (tar, sidecar):  # a tar without its sidecar is never seen
+                self._files.remove(path)
+            self._remove_leftovers(request)
+            if self._files.local_root is not None:
+                with suppress(OSError):  # others' files are in it
+                    (self._files.local_root / request.job_id).rmdir()
+        except OSError as error:
+            logger.warning(
+                "chunk's files not removed", extra={"job_id": request.job_id, "reason": _reason(error)}
+            )
+
+    def _remove_leftovers(self, request: ChunkRequest) -> None:
+        """Of writers of this chunk who were killed; one that lives after all finds our files in place."""
+        if self._files.local_root is None:
+            return  # elsewhere a file is one put
+        names = tuple(f".{path.rpartition('/')[2]}." for path in _paths(request))
+        for file in self._files.files(request.job_id):
+            if file.is_aside and file.path.rpartition("/")[2].startswith(names):
+                self._files.remove(file.path)
+
+    def _replace(self, path: str, content: bytes) -> None:
+        try:
+            self._files.replace(path, content)
+        except FileNotFoundError:
+            # Another worker wrote the same bytes meanwhile and took our unfinished file for a dead one's.
+            if not self._files.exists(path):
+                raise
+
+
+def _paths(request: ChunkRequest) -> tuple[str, str]:
+    """Of a chunk's tar and its sidecar."""
+    return (
+        keys.shard_path(request.job_id, request.chunk_index),
+        keys.sidecar_path(request.job_id, request.chunk_index),
+    )
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)
 
 
 def _row(

@@ -1,19 +1,23 @@
-"""Draws and encodes a chunk's images: the next micro-batches are drawn while the last ones are encoded."""
+"""Draws, judges and encodes a chunk's images: the next micro-batches are drawn while the last are encoded."""
 
 import logging
 import os
 import threading
-from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import torch
 
 from model_store.image_id import ImageId
-from model_store.sampling import Pixels, micro_batch_for, sample_images
+from model_store.sampling import Pixels, check_finite, micro_batch_for, sample_micro_batch
+from worker.contract.messages import ImageEncoding, RejectionReason
 from worker.device import device_errors, retry_once_out_of_memory
-from worker.encode import EncodedImage, encode_image
+from worker.encode import PNG, EncodedImage, encode_image
+from worker.errors import GateExhaustedError
+from worker.gate import MAX_ATTEMPTS, Gate
 from worker.generator_cache import LoadedGenerator
 from worker.metrics import WorkerMetrics
 
@@ -22,7 +26,34 @@ logger = logging.getLogger(__name__)
 EXIT_HUNG = 70
 """sysexits.h EX_SOFTWARE: a supervisor starts the process again."""
 
-_Encodings = list["Future[EncodedImage]"]
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """An image that the gate refused."""
+
+    image_id: ImageId
+    reason: RejectionReason
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What came of one micro-batch. Who was rejected comes again in a later one, as its next attempt."""
+
+    images: list[EncodedImage]
+    rejections: list[Rejection]
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """What all images of one call of `draw` have in common."""
+
+    loaded: LoadedGenerator
+    class_index: int
+    encoding: ImageEncoding
+    gate: Gate | None
+
+
+_Finished = list["Future[EncodedImage | Rejection]"]
 
 
 class Sampler:
@@ -51,22 +82,34 @@ class Sampler:
         self._metrics = metrics
 
     def draw(
-        self, loaded: LoadedGenerator, image_ids: Sequence[ImageId], class_index: int
-    ) -> Generator[list[EncodedImage], None, None]:
-        """Images of one class in the order of `image_ids`, one list per micro-batch.
+        self,
+        loaded: LoadedGenerator,
+        image_ids: Sequence[ImageId],
+        class_index: int,
+        *,
+        encoding: ImageEncoding = PNG,
+        gate: Gate | None = None,
+    ) -> Generator[Batch, None, None]:
+        """Images of one class, in the order of `image_ids` but for those that the gate had drawn again.
 
-        Close the iterator to stop: what has not begun is not drawn.
-        Raises NonFiniteImageError, GpuMemoryError, GpuLostError, GenerationError.
+        Which images result depends on `image_ids`, encoding and gate alone. Close the iterator to stop: what
+        has not begun is not drawn.
+        Raises NonFiniteImageError (without a gate), GateExhaustedError, GpuMemoryError, GpuLostError,
+        GenerationError.
         """
-        batches = [image_ids[i : i + self.micro_batch] for i in range(0, len(image_ids), self.micro_batch)]
-        in_flight: deque[Future[_Encodings]] = deque()
+        chunk = _Chunk(loaded, class_index, encoding, gate)
+        refusals = _Refusals()
+        waiting = deque(image_ids)
+        in_flight: deque[Future[_Finished]] = deque()
         try:
-            for batch in batches:
-                in_flight.append(self._samplers.submit(self._sample, loaded, batch, class_index))
-                if len(in_flight) > self._threads:  # one waits behind those that run
-                    yield _finished(in_flight.popleft())
-            while in_flight:
-                yield _finished(in_flight.popleft())
+            while waiting or in_flight:
+                while waiting and len(in_flight) <= self._threads:  # one waits behind those that run
+                    batch = [waiting.popleft() for _ in range(min(self.micro_batch, len(waiting)))]
+                    in_flight.append(self._samplers.submit(self._sample, chunk, batch))
+                finished = [future.result() for future in in_flight.popleft().result()]
+                rejections = [one for one in finished if isinstance(one, Rejection)]
+                waiting.extendleft([refusals.next_attempt(one) for one in reversed(rejections)])
+                yield Batch([one for one in finished if isinstance(one, EncodedImage)], rejections)
         finally:
             for future in in_flight:
                 future.cancel()
@@ -76,40 +119,61 @@ class Sampler:
         manifest = loaded.checkpoint.manifest
         count = 2 * self._threads * self.micro_batch
         image_ids = [ImageId(manifest.digest, manifest.classes[0], 0, index) for index in range(count)]
-        return sum(len(images) for images in self.draw(loaded, image_ids, 0))
+        return sum(len(batch.images) for batch in self.draw(loaded, image_ids, 0))
 
     def close(self) -> None:
         """End the threads that are idle; none is waited for."""
         self._samplers.shutdown(wait=False, cancel_futures=True)
         self._encoders.shutdown(wait=False, cancel_futures=True)
 
-    def _sample(self, loaded: LoadedGenerator, batch: Sequence[ImageId], class_index: int) -> _Encodings:
+    def _sample(self, chunk: _Chunk, batch: Sequence[ImageId]) -> _Finished:
+        loaded = chunk.loaded
         with device_errors(), self._metrics.stage("sample"), _hang_guard(self._timeout_s):
-            (pixels,) = retry_once_out_of_memory(
-                lambda: list(
-                    sample_images(
-                        loaded.generator,
-                        loaded.checkpoint.digest,
-                        batch,
-                        [class_index] * len(batch),
-                        micro_batch=self.micro_batch,
-                    )
+            pixels, is_finite = retry_once_out_of_memory(
+                lambda: sample_micro_batch(
+                    loaded.generator,
+                    loaded.checkpoint.digest,
+                    batch,
+                    [chunk.class_index] * len(batch),
+                    micro_batch=self.micro_batch,
                 ),
                 self._metrics.out_of_memory.inc,
             )
+            if chunk.gate is None:
+                check_finite(is_finite, batch)
         self._metrics.batch_images.observe(len(batch))
         return [
-            self._encoders.submit(self._encode, image, image_id)
-            for image, image_id in zip(pixels, batch, strict=True)
+            self._encoders.submit(self._judge_and_encode, chunk, image, image_id, finite)
+            for image, image_id, finite in zip(pixels, batch, is_finite, strict=True)
         ]
 
-    def _encode(self, pixels: Pixels, image_id: ImageId) -> EncodedImage:
+    def _judge_and_encode(
+        self, chunk: _Chunk, pixels: Pixels, image_id: ImageId, is_finite: bool
+    ) -> EncodedImage | Rejection:
+        measured: Mapping[str, float] = {}
+        if chunk.gate is not None:
+            with self._metrics.stage("gate"):
+                reason, measured = chunk.gate.judge(pixels, image_id.class_slug, is_finite=is_finite)
+            if reason is not None:
+                return Rejection(image_id, reason)
         with self._metrics.stage("encode"):
-            return encode_image(pixels, image_id)
+            return encode_image(pixels, image_id, chunk.encoding, measured)
 
 
-def _finished(future: "Future[_Encodings]") -> list[EncodedImage]:
-    return [encoding.result() for encoding in future.result()]
+class _Refusals:
+    """Why the images of one call of `draw` were refused so far."""
+
+    def __init__(self) -> None:
+        self._reasons: defaultdict[int, Counter[RejectionReason]] = defaultdict(Counter)
+
+    def next_attempt(self, rejection: Rejection) -> ImageId:
+        """What is drawn instead. Raises GateExhaustedError after MAX_ATTEMPTS of an image."""
+        image_id = rejection.image_id
+        reasons = self._reasons[image_id.index]
+        reasons[rejection.reason] += 1
+        if reasons.total() >= MAX_ATTEMPTS:
+            raise GateExhaustedError(image_id.class_slug, image_id.index, reasons)
+        return replace(image_id, attempt=image_id.attempt + 1)
 
 
 @contextmanager

@@ -45,7 +45,7 @@ class ProjectedThumbnails:
     @classmethod
     def of(cls, index: ThumbnailIndex) -> ProjectedThumbnails:
         """Projections of the images of an index."""
-        signs = _projection()
+        signs = projection()
         return cls(mean=index.mean @ signs, descriptors=unit_length(index.descriptors @ signs))
 
     def search(self, images: Sequence[ImageArray] | ImageArray) -> Match:
@@ -53,14 +53,14 @@ class ProjectedThumbnails:
         correlation = np.empty(len(images), dtype=np.float32)
         index = np.empty(len(images), dtype=np.int64)
         for position, image in enumerate(images):
-            variants = normalized(thumbnail_variants(image)) @ _projection() - self.mean  # [V, 512]
+            variants = normalized(thumbnail_variants(image)) @ projection() - self.mean  # [V, 512]
             nearest = (unit_length(variants) @ self.descriptors.T).max(axis=0)  # [N]
             correlation[position], index[position] = nearest.max(), nearest.argmax()
         return Match(correlation=correlation, index=index)
 
 
 @cache
-def _projection() -> FloatArray:
+def projection() -> FloatArray:
     """Signs [F, 512] / sqrt(512), the same on every machine: the bits of a hash function."""
     stream = hashlib.shake_256(_SEED).digest(FEATURE_COUNT * PROJECTIONS // 8)
     bits = np.unpackbits(np.frombuffer(stream, dtype=np.uint8)).reshape(FEATURE_COUNT, PROJECTIONS)

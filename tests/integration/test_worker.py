@@ -19,12 +19,13 @@ from tests.worker_stack import Stack
 from worker.chunks import Outcome
 from worker.contract import keys
 from worker.contract.chunk_queue import enqueue_chunk
-from worker.contract.messages import ClassCount, FailureCode, JobSpec, JobStatus
-from worker.encode import EncodedImage
+from worker.contract.messages import ClassCount, FailureCode, ImageEncoding, JobSpec, JobStatus
+from worker.encode import PNG
+from worker.gate import Gate
 from worker.generator_cache import LoadedGenerator
 from worker.metrics import WorkerMetrics
 from worker.process import WorkerProcess
-from worker.sampler import Sampler
+from worker.sampler import Batch, Sampler
 
 pytestmark = pytest.mark.integration
 
@@ -132,10 +133,16 @@ class _Canceling(Sampler):
         self._spec = spec
 
     def draw(
-        self, loaded: LoadedGenerator, image_ids: Sequence[ImageId], class_index: int
-    ) -> Generator[list[EncodedImage], None, None]:
-        for images in super().draw(loaded, image_ids, class_index):
-            self.drawn += len(images)
+        self,
+        loaded: LoadedGenerator,
+        image_ids: Sequence[ImageId],
+        class_index: int,
+        *,
+        encoding: ImageEncoding = PNG,
+        gate: Gate | None = None,
+    ) -> Generator[Batch, None, None]:
+        for batch in super().draw(loaded, image_ids, class_index, encoding=encoding, gate=gate):
+            self.drawn += len(batch.images)
             if self.drawn == 2 * self.micro_batch:
                 self._stack.ledger.transition(
                     self._spec.job_id,
@@ -143,7 +150,7 @@ class _Canceling(Sampler):
                     allowed_from=(JobStatus.RUNNING,),
                     now=time.time(),
                 )
-            yield images
+            yield batch
 
 
 def test_a_canceled_job_stops_between_micro_batches(stack: Stack, tiny_checkpoint: Checkpoint) -> None:

@@ -9,7 +9,7 @@ import pytest
 from model_store.quality.projected_thumbnails import (
     PROJECTED_DUPLICATE_CORRELATION,
     ProjectedThumbnails,
-    _projection,
+    projection,
 )
 from model_store.quality.thumbnails import DUPLICATE_CORRELATION, ThumbnailIndex
 from tests.smears import draw_smear
@@ -67,10 +67,10 @@ def test_what_is_just_a_copy_stays_one(smears: list[ImageArray], index: Thumbnai
 
 def test_projections_are_the_same_everywhere() -> None:
     """A reference set of today must be searchable with tomorrow's release: these bytes never change."""
-    signs = np.packbits(_projection() > 0)
+    signs = np.packbits(projection() > 0)
 
     assert (
         hashlib.sha256(signs.tobytes()).hexdigest()
         == "9881c062ecb29bf81ad2fb5333902eb67003937c16447dca9b814f65edcfa86a"
     )
-    assert np.abs(_projection()) == pytest.approx(512**-0.5)
+    assert np.abs(projection()) == pytest.approx(512**-0.5)

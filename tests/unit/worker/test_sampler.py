@@ -45,7 +45,7 @@ def test_images_come_in_order_and_are_those_of_plain_sampling(
 ) -> None:
     ids = _ids(loaded.checkpoint, 9)
 
-    drawn = [image for batch in sampler.draw(loaded, ids, 1) for image in batch]
+    drawn = [image for batch in sampler.draw(loaded, ids, 1) for image in batch.images]
 
     plain = sample_images(
         loaded.generator, loaded.checkpoint.digest, ids, [1] * 9, micro_batch=sampler.micro_batch
