@@ -90,7 +90,11 @@ def _check_process(services: Services) -> str | None:
 
 
 def _check_drain(services: Services) -> str | None:
-    return None if services.drain.since() is None else "no new jobs are accepted; POST /admin/drain ends that"
+    try:
+        began = services.drain.since()
+    except RedisError:
+        return None  # the check of Redis says so
+    return None if began is None else "no new jobs are accepted; POST /admin/drain ends that"
 
 
 def _check_redis(services: Services) -> str | None:

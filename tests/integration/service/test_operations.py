@@ -20,7 +20,7 @@ def test_ready_with_a_warm_worker(service: Service) -> None:
     response = service.client.get("/readyz")
 
     assert response.status_code == 200
-    names = ("process", "redis", "model_store", "result_store", "workers")
+    names = ("process", "redis", "drain", "model_store", "result_store", "workers")
     assert response.json()["checks"] == dict.fromkeys(names, "ok")
 
 
