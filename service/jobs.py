@@ -4,12 +4,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self, cast
+from urllib.parse import urlencode
 
 from redis import Redis
 
-from service.auth import Principal, Scope
 from service.errors import (
     JobFinishedError,
+    JobNotRetryableError,
     NotFoundError,
     NoWorkerError,
     QueueFullError,
@@ -18,6 +19,8 @@ from service.errors import (
 from service.generation import GenerationRequest
 from service.ids import JOB_ID_PATTERN, new_job_id
 from service.job_queue import JobQueue, seconds_until
+from service.key_ring import Principal
+from service.keys import Scope
 from service.workers import WorkerStatus, chunk_images, fleet_speed, live_workers
 from worker.contract import keys
 from worker.contract.ledger import JobLedger
@@ -30,11 +33,16 @@ ACTIVE_JOBS = "masan:jobs:active"
 _MAX_JOBS_AT_FRONT = 8
 """More small jobs than this wait in line, so that large ones progress."""
 _CHUNKS_PER_WORKER = 2
+_COLLECTING_S = 5
+RETRYABLE = frozenset({JobStatus.FAILED, JobStatus.CANCELED, JobStatus.EXPIRED})
 
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """A job as the ledger knows it. Times are epoch seconds."""
+    """A job as the ledger knows it. Times are epoch seconds.
+
+    is_deleted: its owner has asked for that. is_collected: its files are gone, or about to be.
+    """
 
     spec: JobSpec
     status: JobStatus
@@ -48,6 +56,8 @@ class JobRecord:
     deadline: float | None
     attempt: int
     error: dict[str, Any] | None
+    is_deleted: bool = False
+    is_collected: bool = False
 
     @classmethod
     def from_hash(cls, record: dict[str, str]) -> Self:
@@ -65,6 +75,8 @@ class JobRecord:
             deadline=float(record["deadline"]) if record.get("deadline") else None,
             attempt=int(record["attempt"]),
             error=json.loads(record["error"]) if record.get("error") else None,
+            is_deleted="deleted" in record,
+            is_collected=not record.keys().isdisjoint({"collecting", "collected"}),
         )
 
     @property
@@ -78,6 +90,15 @@ class JobRecord:
     @property
     def priority(self) -> str:
         return self.spec.priority
+
+    @property
+    def ends_by(self) -> float:
+        """When it expires if it has not ended before."""
+        return self.expires_at if self.deadline is None else min(self.deadline, self.expires_at)
+
+    def is_gone(self, now: float) -> bool:
+        """Whether its images may be gone, so that it answers 410."""
+        return self.is_deleted or self.is_collected or now >= self.expires_at
 
     @property
     def images_waiting(self) -> int:
@@ -149,17 +170,48 @@ class JobService:
     def get_unexpired(self, job_id: str, now: float, principal: Principal) -> JobRecord:
         """As `get`. Raises NotFoundError, and ResultExpiredError once the job's images may be gone."""
         job = self.get(job_id, principal)
-        if now >= job.expires_at or job.status is JobStatus.EXPIRED:
-            raise ResultExpiredError(
-                f"Job {job_id} has expired. The same images come from POST {regenerate_path(job)}."
-            )
+        if job.is_gone(now):
+            happened = "was deleted" if job.is_deleted else "has expired"
+            raise ResultExpiredError(f"Job {job_id} {happened}. {regenerate_hint(job)}")
         return job
+
+    def retry(self, job_id: str, now: float, principal: Principal) -> JobRecord:
+        """Queue a job again that ended without its images, for those that are missing.
+
+        A deadline is as far away as it was at first. Raises NotFoundError, ResultExpiredError for a deleted
+        job or a succeeded one that has expired, JobNotRetryableError, NoWorkerError, QueueFullError.
+        """
+        job = self.get(job_id, principal)
+        if job.is_deleted or (job.status is JobStatus.SUCCEEDED and job.is_collected):
+            self.get_unexpired(job_id, now, principal)
+        if job.status not in RETRYABLE:
+            raise _not_retryable(job)
+        workers = live_workers(self.redis, now)
+        self._admit(job.spec.total - job.done, workers, list(self.active()))
+        self.redis.zadd(ACTIVE_JOBS, {job_id: now})
+        outcome = self.ledger.retry(
+            job.spec,
+            window=_CHUNKS_PER_WORKER * len(workers),
+            now=now,
+            expires_at=now + self._result_ttl_s,
+            deadline=None if job.spec.deadline is None else now + job.spec.deadline - job.created_at,
+        )
+        if not outcome.attempt:
+            raise _not_retryable(self._known(job_id))
+        chunks = [job.spec.chunk(index) for index in outcome.chunks]
+        self.queue.enqueue(chunks, at_front=job.spec.at_front, attempt=outcome.attempt)
+        return self._known(job_id)
+
+    def delete(self, job_id: str, now: float, principal: Principal) -> None:
+        """Stop a job and let its files and its record go; again is fine. Raises NotFoundError."""
+        self.get(job_id, principal)
+        self.ledger.delete(job_id, now=now)
+        self._stop(job_id, now)
 
     def cancel(self, job_id: str, now: float, principal: Principal) -> JobRecord:
         """Ask a job to stop; canceling twice is fine. Raises NotFoundError, JobFinishedError."""
         self.get(job_id, principal)
-        self.ledger.transition(job_id, JobStatus.CANCELED, allowed_from=(JobStatus.QUEUED,), now=now)
-        self.ledger.transition(job_id, JobStatus.CANCELING, allowed_from=(JobStatus.RUNNING,), now=now)
+        self._stop(job_id, now)
         job = self._known(job_id)
         if job.status not in {JobStatus.CANCELED, JobStatus.CANCELING}:
             raise JobFinishedError(f"Job {job_id} is {job.status} and can no longer be canceled.")
@@ -169,7 +221,11 @@ class JobService:
         """Place of a queued job's first waiting chunk in the line, None once it runs."""
         if job.status is not JobStatus.QUEUED:
             return None
-        return self.queue.position(keys.chunk_job_id(job.job_id, 0, job.attempt))
+        first = 0
+        if job.done:  # it is retried
+            done = set(cast("list[str]", self.redis.hkeys(keys.done_key(job.job_id))))
+            first = next((index for index in range(job.next_chunk) if str(index) not in done), 0)
+        return self.queue.position(keys.chunk_job_id(job.job_id, first, job.attempt))
 
     def active(self) -> Iterator[JobRecord]:
         """Jobs that are not in a final state, oldest first."""
@@ -183,17 +239,9 @@ class JobService:
             pipeline.hgetall(keys.job_key(job_id))
         return [JobRecord.from_hash(record) for record in pipeline.execute() if record]
 
-    def page(self, *, before: float | None, limit: int) -> tuple[list[JobRecord], float | None]:
-        """Jobs newest first, created before `before`; and where the next page begins, if there is one."""
-        upper = "+inf" if before is None else f"({before!r}"
-        rows = cast(
-            "list[tuple[str, float]]",
-            self.redis.zrevrangebyscore(
-                keys.JOB_INDEX, upper, "-inf", start=0, num=limit + 1, withscores=True
-            ),
-        )
-        next_before = rows[limit - 1][1] if len(rows) > limit else None
-        return self.records([job_id for job_id, _ in rows[:limit]]), next_before
+    def _stop(self, job_id: str, now: float) -> None:
+        self.ledger.transition(job_id, JobStatus.CANCELED, allowed_from=(JobStatus.QUEUED,), now=now)
+        self.ledger.transition(job_id, JobStatus.CANCELING, allowed_from=(JobStatus.RUNNING,), now=now)
 
     def _find(self, job_id: str) -> JobRecord | None:
         record = self.ledger.record(job_id) if JOB_ID_PATTERN.match(job_id) else None
@@ -238,12 +286,40 @@ def may_see(principal: Principal, job: JobRecord) -> bool:
     return principal.may(Scope.ADMIN) or job.spec.tenant == (principal.key_id or "")
 
 
+def regenerate_hint(job: JobRecord) -> str:
+    """A sentence with the request that makes the same images again."""
+    mix = {part.class_slug: part.count for part in job.spec.parts}
+    body = f" with the body {json.dumps({'mix': mix})}" if len(mix) > 1 else ""
+    return f"The same images come from POST {regenerate_path(job)}{body}."
+
+
 def regenerate_path(job: JobRecord) -> str:
-    """The request that makes the same images again."""
+    """The request that makes the same images again; a mix besides needs its body."""
     spec = job.spec
-    return (
-        f"/generate?class={job.class_slug}&n={spec.total}&seed={spec.seed}"
-        f"&truncation={spec.truncation:g}&model={spec.model.reference}"
+    asked: dict[str, str | int] = {}
+    if len(spec.parts) == 1:
+        asked = {"class": spec.parts[0].class_slug, "n": spec.total}
+    asked |= {"seed": spec.seed, "truncation": f"{spec.truncation:g}", "model": spec.model.reference}
+    chosen = {
+        "format": (spec.format, "zip"),
+        "image_format": (spec.encoding.format, "png"),
+        "quality": (spec.encoding.quality, None),
+        "gate": (spec.gate.value, "default"),
+    }
+    asked |= {
+        name: value for name, (value, default) in chosen.items() if value is not None and value != default
+    }
+    return f"/generate?{urlencode(asked, safe='@')}"
+
+
+def _not_retryable(job: JobRecord) -> JobNotRetryableError:
+    if job.status in RETRYABLE:
+        return JobNotRetryableError(
+            f"The files of job {job.job_id} are being deleted; it can be retried once they are.",
+            retry_after_s=_COLLECTING_S,
+        )
+    return JobNotRetryableError(
+        f"Job {job.job_id} is {job.status}; {', '.join(sorted(RETRYABLE))} jobs can be retried."
     )
 
 

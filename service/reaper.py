@@ -31,12 +31,7 @@ TOMBSTONE_S = 7 * 86_400.0
 """How long the record of an expired job still answers 410 before it is forgotten."""
 _FORGET_WORKER_S = 300.0
 _FORGET_UNKNOWN_S = 60.0
-_EXPIRED_PER_RUN = 100
-
-
-def losses_key(job_id: str) -> str:
-    """Hash of chunk index -> how often the reaper found it lost."""
-    return f"{keys.job_key(job_id)}:losses"
+_COLLECTED_PER_RUN = 100
 
 
 class Reaper:
@@ -61,7 +56,7 @@ class Reaper:
             self._queue.collect_abandoned()
             self._tend_active_jobs(now)
             self._reports.tend(now)
-            self._expire_results(now)
+            self._collect_results(now)
             self._forget_dead_workers(now)
         finally:
             try:
@@ -78,7 +73,7 @@ class Reaper:
             if job.status is JobStatus.CANCELING:
                 self._finish_canceling(job, in_flight, now)
                 continue
-            if now >= job.expires_at:
+            if now >= job.ends_by:
                 self._jobs.ledger.transition(
                     job.job_id, JobStatus.EXPIRED, allowed_from=(JobStatus.QUEUED, JobStatus.RUNNING), now=now
                 )
@@ -102,7 +97,7 @@ class Reaper:
         return missing
 
     def _recover(self, job: JobRecord, index: int, chunk_job_id: str, now: float) -> None:
-        losses = self._redis.hincrby(losses_key(job.job_id), str(index), 1)
+        losses = self._redis.hincrby(keys.losses_key(job.job_id), str(index), 1)
         extra = {"job_id": job.job_id, "chunk_index": index, "losses": losses}
         if losses > MAX_LOSSES:
             logger.error("chunk lost too often", extra=extra)
@@ -138,28 +133,32 @@ class Reaper:
             if status is None or status.is_final:
                 self._redis.zrem(ACTIVE_JOBS, job_id)
 
-    def _expire_results(self, now: float) -> None:
-        """Delete the files of jobs past their time; their records stay a while, to answer 410."""
-        job_ids = cast(
-            "list[str]",
-            self._redis.zrangebyscore(keys.EXPIRY_INDEX, "-inf", now, start=0, num=_EXPIRED_PER_RUN),
-        )
-        for job in self._jobs.records(job_ids):
-            if now < job.expires_at or not job.status.is_final:
+    def _collect_results(self, now: float) -> None:
+        """Delete the files of jobs past their time; their records stay a while, to answer 410.
+
+        Whatever is cut short in the middle is found again: a job leaves the index last.
+        """
+        started = {_job_of(rq_id) for rq_id in self._queue.in_flight().started}
+        due = self._redis.zrangebyscore(keys.EXPIRY_INDEX, "-inf", now, start=0, num=_COLLECTED_PER_RUN)
+        for job_id in cast("list[str]", due):
+            # A chunk at work may yet write its file.
+            if job_id in started or not self._jobs.ledger.collect(job_id, now=now):
                 continue
-            self._results.delete_job(job.job_id)
-            with self._redis.pipeline() as pipeline:
-                for key in (keys.job_key, keys.done_key, keys.events_key, losses_key):
-                    pipeline.expire(key(job.job_id), int(TOMBSTONE_S))
-                pipeline.delete(keys.certificate_key(job.job_id))
-                for index in (keys.JOB_INDEX, keys.tenant_index_key(job.spec.tenant), keys.EXPIRY_INDEX):
-                    pipeline.zrem(index, job.job_id)
-                pipeline.hincrby(keys.COUNTERS, "results_expired", 1)
-                pipeline.execute()
-            logger.info("result expired", extra={"job_id": job.job_id})
+            self._results.delete_job(job_id)
+            records = self._jobs.records([job_id])
+            if not records:
+                self._redis.zrem(keys.EXPIRY_INDEX, job_id)
+                continue
+            self._jobs.ledger.forget(records[0].spec, record_ttl_s=TOMBSTONE_S)
+            logger.info("result expired", extra={"job_id": job_id})
 
     def _forget_dead_workers(self, now: float) -> None:
         for registry in (keys.WORKERS, keys.REPORT_WORKERS):
             for worker in known_workers(self._redis, registry):
                 if now - worker.heartbeat > _FORGET_WORKER_S:
                     self._redis.hdel(registry, worker.name)
+
+
+def _job_of(rq_id: str) -> str:
+    """The job that a chunk's RQ id belongs to."""
+    return rq_id.rsplit("-", 2)[0]

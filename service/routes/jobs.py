@@ -1,22 +1,22 @@
-"""Jobs: look, wait, cancel."""
+"""Jobs: list, look, wait, cancel, retry, delete."""
 
 import asyncio
 import hashlib
-import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
 from service.auth import Principal, Scope, require
 from service.byte_range import etag_matches
 from service.context import Services, ServicesDep
-from service.errors import FieldError, InvalidParameterError
+from service.job_listing import Cursor, JobFilter, page_of_jobs
 from service.jobs import JobRecord
 from service.openapi import problems
 from service.parameters import JobIdParameter
+from service.preferences import parse_prefer
 from service.routes.generate import RETRY_AFTER_S
 from service.schemas import JobBody, JobListBody
 from worker.contract.messages import JobStatus
@@ -26,29 +26,56 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
 ReaderDep = Annotated[Principal, require(Scope.JOBS_READ)]
 WriterDep = Annotated[Principal, require(Scope.JOBS_WRITE)]
 
-MAX_WAIT_S = 60
 _POLL_S = 0.25
-_WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,6})(?:$|[,;\s])")
 
 _NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "As `If-None-Match` says"}}
 
 
 @router.get(
-    "", dependencies=[require(Scope.JOBS_READ)], responses=problems(), summary="All jobs, newest first"
+    "",
+    responses={
+        200: {
+            "headers": {"Link": {"description": 'rel="next": the next page', "schema": {"type": "string"}}}
+        },
+        **problems(),
+    },
+    summary="Jobs, newest first",
 )
 def list_jobs(
     services: ServicesDep,
+    principal: ReaderDep,
+    request: Request,
+    response: Response,
+    status: Annotated[JobStatus | None, Query(description="Jobs in this state only")] = None,
+    class_slug: Annotated[
+        str | None,
+        Query(alias="class", max_length=64, description="Jobs that make images of this class only"),
+    ] = None,
     cursor: Annotated[
         str | None, Query(max_length=64, description="`next_cursor` of the page before")
     ] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> JobListBody:
-    """One page of jobs; expired ones are not listed."""
+    """One page of the key's own jobs, with the scope `admin` of everybody's; expired ones are not listed."""
     now = services.clock()
-    jobs, next_before = services.jobs.page(before=_parse_cursor(cursor), limit=limit)
+    page = page_of_jobs(
+        services.jobs,
+        principal,
+        JobFilter(status, class_slug),
+        after=None if cursor is None else Cursor.parse(cursor),
+        limit=limit,
+        now=now,
+    )
+    response.headers["Cache-Control"] = "no-cache"
+    if page.next_cursor is not None:
+        query = request.query_params
+        following = urlencode({**dict(query), "cursor": str(page.next_cursor)})
+        response.headers["Link"] = f'</jobs?{following}>; rel="next"'
     return JobListBody(
-        jobs=[JobBody.of(job, queue_position=services.jobs.queue_position(job), now=now) for job in jobs],
-        next_cursor=None if next_before is None else urlsafe_b64encode(repr(next_before).encode()).decode(),
+        jobs=[
+            JobBody.of(job, queue_position=services.jobs.queue_position(job), now=now) for job in page.jobs
+        ],
+        next_cursor=None if page.next_cursor is None else str(page.next_cursor),
     )
 
 
@@ -68,7 +95,7 @@ async def get_job(
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """The job as it is; with `Prefer: wait=n`, as soon as it changes or has ended."""
-    wait_s = _wait_of(prefer)
+    wait_s = parse_prefer(prefer).wait_s
     job, etag = await run_in_threadpool(_look, services, job_id, principal)
     if wait_s and (if_none_match is None or etag_matches(if_none_match, etag)):
         job, etag = await _wait_for_change(services, principal, job, etag, wait_s)
@@ -101,6 +128,42 @@ def cancel_job(
     return JobBody.of(job, queue_position=None, now=now)
 
 
+@router.post(
+    "/{job_id}/retry",
+    status_code=202,
+    response_model=JobBody,
+    responses={
+        200: {"model": JobBody, "description": "It lacked nothing and has succeeded"},
+        **problems(404, 409, 410),
+    },
+    summary="Make what a failed, canceled or expired job still lacks",
+)
+def retry_job(
+    services: ServicesDep, principal: WriterDep, response: Response, job_id: JobIdParameter
+) -> JobBody:
+    """The same job, with its next `attempt`; what was made stays, and `expires_at` begins anew."""
+    now = services.clock()
+    job = services.limits.admit(principal, 0, now, lambda: services.jobs.retry(job_id, now, principal))
+    response.headers["Location"] = f"/jobs/{job_id}"
+    if job.status is JobStatus.SUCCEEDED:
+        response.status_code = 200
+    else:
+        response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    return JobBody.of(job, queue_position=services.jobs.queue_position(job), now=now)
+
+
+@router.delete(
+    "/{job_id}",
+    status_code=204,
+    response_class=Response,
+    responses=problems(404),
+    summary="Stop a job and delete its images",
+)
+def delete_job(services: ServicesDep, principal: WriterDep, job_id: JobIdParameter) -> None:
+    """It answers 410 from then on; its files go as soon as no worker is at it. Again is fine."""
+    services.jobs.delete(job_id, services.clock(), principal)
+
+
 def _look(services: Services, job_id: str, principal: Principal) -> tuple[JobRecord, str]:
     """The job and a weak ETag over all of it that does not change with time alone."""
     job = services.jobs.get_unexpired(job_id, services.clock(), principal)
@@ -120,19 +183,3 @@ async def _wait_for_change(
         await asyncio.sleep(min(_POLL_S, remaining))
         current, current_etag = await run_in_threadpool(_look, services, job.job_id, principal)
     return current, current_etag
-
-
-def _wait_of(prefer: str | None) -> int | None:
-    """Seconds of `Prefer: wait=n`, capped; other preferences are ignored, as RFC 7240 says."""
-    match = _WAIT.search(prefer) if prefer else None
-    return min(int(match[1]), MAX_WAIT_S) if match else None
-
-
-def _parse_cursor(cursor: str | None) -> float | None:
-    if cursor is None:
-        return None
-    try:
-        return float(urlsafe_b64decode(cursor.encode("ascii")))
-    except ValueError as error:
-        field = FieldError("cursor", "is none that this service gave", "next_cursor of an earlier page")
-        raise InvalidParameterError("cursor: is none that this service gave.", errors=[field]) from error

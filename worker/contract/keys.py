@@ -53,13 +53,19 @@ def tenant_index_key(tenant: str) -> str:
 
 def job_key(job_id: str) -> str:
     """Hash: status, spec, total, done, rejected, chunk_count, chunks_done, next_chunk, created_at,
-    started_at, finished_at, expires_at, deadline, attempt, error."""
+    started_at, finished_at, expires_at, deadline, attempt, error; `collecting` while its files are being
+    deleted, `collected` after that, `deleted` once its owner has asked for it."""
     return f"masan:job:{job_id}"
 
 
 def done_key(job_id: str) -> str:
     """Hash of chunk index -> ChunkResult JSON; written once per chunk (the fence)."""
     return f"masan:job:{job_id}:done"
+
+
+def losses_key(job_id: str) -> str:
+    """Hash of chunk index -> how often it was found lost."""
+    return f"masan:job:{job_id}:losses"
 
 
 def events_key(job_id: str) -> str:
@@ -89,7 +95,7 @@ def report_rq_id(report_id: str, losses: int) -> str:
 
 
 def webhook_key(job_id: str) -> str:
-    """Hash: job_id, url, secret, events, state, event, ended_at, claim, attempts, body, reason,
+    """Hash: job_id, url, secret, events, state, event, ended_at, turn, claim, attempts, body, reason,
     settled_at."""
     return f"masan:webhook:{job_id}"
 

@@ -7,128 +7,13 @@ final state, and its webhook is announced with it. Times are epoch seconds, give
 
 import json
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from redis import Redis
 
-from worker.contract import keys
+from worker.contract import keys, ledger_scripts
 from worker.contract.messages import ChunkResult, JobSpec, JobStatus
-from worker.contract.webhook_ledger import ANNOUNCE
-
-# KEYS: job, events, expiry index, then the indexes that list it. ARGV: job id, now, expiry, events limit,
-# flattened job hash.
-_CREATE: Final = """
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-redis.call('HSET', KEYS[1], unpack(ARGV, 5))
-redis.call('ZADD', KEYS[3], ARGV[3], ARGV[1])
-for i = 4, #KEYS do redis.call('ZADD', KEYS[i], ARGV[2], ARGV[1]) end
-redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], '*', 'event', 'status', 'data', '{"status":"queued"}')
-return 1
-"""
-
-# KEYS: job, events. ARGV: now, events limit. Returns the job's status after the call ('' if unknown).
-_START: Final = """
-local status = redis.call('HGET', KEYS[1], 'status')
-if not status then return '' end
-if status == 'queued' then
-  redis.call('HSET', KEYS[1], 'status', 'running', 'started_at', ARGV[1])
-  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[2], '*', 'event', 'status', 'data', '{"status":"running"}')
-  return 'running'
-end
-return status
-"""
-
-# KEYS: job, done, events, counters, webhook, webhooks due. ARGV: chunk index, result JSON, count, rejected,
-# now, events limit, class slug, model reference, then pairs of rejection reason and count. Returns
-# {first (0/1), status, next chunk or -1}.
-_FINISH_CHUNK: Final = (
-    ANNOUNCE
-    + """
-local status = redis.call('HGET', KEYS[1], 'status')
-if not status then return {0, '', -1} end
-if redis.call('HSETNX', KEYS[2], ARGV[1], ARGV[2]) == 0 then return {0, status, -1} end
-local done = redis.call('HINCRBY', KEYS[1], 'done', ARGV[3])
-local rejected = redis.call('HINCRBY', KEYS[1], 'rejected', ARGV[4])
-local chunks_done = redis.call('HINCRBY', KEYS[1], 'chunks_done', 1)
-redis.call('HINCRBY', KEYS[4], 'images:' .. ARGV[7] .. ':' .. ARGV[8], ARGV[3])
-for i = 9, #ARGV, 2 do
-  redis.call('HINCRBY', KEYS[4], 'rejected:' .. ARGV[7] .. ':' .. ARGV[i], ARGV[i + 1])
-end
-redis.call('HINCRBY', KEYS[4], 'chunks:done', 1)
-local total = tonumber(redis.call('HGET', KEYS[1], 'total'))
-redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[6], '*', 'event', 'shard', 'data', ARGV[2])
-redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[6], '*', 'event', 'progress', 'data',
-  '{"done":' .. done .. ',"rejected":' .. rejected .. ',"total":' .. total .. '}')
-if status == 'queued' or status == 'running' then
-  local chunk_count = tonumber(redis.call('HGET', KEYS[1], 'chunk_count'))
-  if chunks_done == chunk_count then
-    redis.call('HSET', KEYS[1], 'status', 'succeeded', 'finished_at', ARGV[5])
-    redis.call('HINCRBY', KEYS[4], 'jobs:succeeded:' .. redis.call('HGET', KEYS[1], 'class'), 1)
-    redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[6], '*', 'event', 'done',
-      'data', '{"status":"succeeded"}')
-    announce(KEYS[5], KEYS[6], 'succeeded', ARGV[5])
-    return {1, 'succeeded', -1}
-  end
-  local next_chunk = tonumber(redis.call('HGET', KEYS[1], 'next_chunk'))
-  while next_chunk < chunk_count and redis.call('HEXISTS', KEYS[2], next_chunk) == 1 do
-    next_chunk = next_chunk + 1  -- made before a retry
-  end
-  if next_chunk < chunk_count then
-    redis.call('HSET', KEYS[1], 'next_chunk', next_chunk + 1)
-    return {1, status, next_chunk}
-  end
-  redis.call('HSET', KEYS[1], 'next_chunk', next_chunk)
-end
-return {1, status, -1}
-"""
-)
-
-# KEYS: job, events, counters, webhook, webhooks due. ARGV: new status, now, error JSON, events limit, allowed
-# old statuses... Returns the job's status after the call ('' if unknown); the change happens only from an
-# allowed status.
-_TRANSITION: Final = (
-    ANNOUNCE
-    + """
-local status = redis.call('HGET', KEYS[1], 'status')
-if not status then return '' end
-for i = 5, #ARGV do
-  if status == ARGV[i] then
-    redis.call('HSET', KEYS[1], 'status', ARGV[1], 'error', ARGV[3])
-    local final = ARGV[1] ~= 'canceling'
-    if final then
-      redis.call('HSET', KEYS[1], 'finished_at', ARGV[2])
-      redis.call('HINCRBY', KEYS[3], 'jobs:' .. ARGV[1] .. ':' .. redis.call('HGET', KEYS[1], 'class'), 1)
-      announce(KEYS[4], KEYS[5], ARGV[1], ARGV[2])
-    end
-    redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], '*', 'event', final and 'done' or 'status',
-      'data', '{"status":"' .. ARGV[1] .. '"}')
-    return ARGV[1]
-  end
-end
-return status
-"""
-)
-
-# KEYS: job, done, events. ARGV: new expiry, window, events limit, new deadline ('' for none). Returns
-# {0, status} if it cannot be retried or has all it needs, else {1, attempt, chunk indices to enqueue now...}.
-_RETRY: Final = """
-local status = redis.call('HGET', KEYS[1], 'status')
-if not status then return {0, ''} end
-if status ~= 'failed' and status ~= 'canceled' and status ~= 'expired' then return {0, status} end
-local chunk_count = tonumber(redis.call('HGET', KEYS[1], 'chunk_count'))
-if redis.call('HLEN', KEYS[2]) == chunk_count then return {0, status} end
-local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
-local answer, next_chunk = {1, attempt}, 0
-while next_chunk < chunk_count and #answer - 2 < tonumber(ARGV[2]) do
-  if redis.call('HEXISTS', KEYS[2], next_chunk) == 0 then answer[#answer + 1] = next_chunk end
-  next_chunk = next_chunk + 1
-end
-redis.call('HSET', KEYS[1], 'status', 'queued', 'next_chunk', next_chunk, 'expires_at', ARGV[1], 'error', '',
-  'deadline', ARGV[4])
-redis.call('HDEL', KEYS[1], 'started_at', 'finished_at')
-redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[3], '*', 'event', 'status', 'data', '{"status":"queued"}')
-return answer
-"""
+from worker.contract.webhook_ledger import RECORD_TTL_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +27,10 @@ class ChunkOutcome:
 
 @dataclass(frozen=True, slots=True)
 class RetryOutcome:
-    """What `retry` did. attempt: 0 if nothing, for the job's state forbids it. chunks: to enqueue now."""
+    """What `retry` did. status: the job's by now. attempt: 0 if nothing was done, as its state forbids it.
+
+    chunks: to enqueue now.
+    """
 
     status: JobStatus | None
     attempt: int = 0
@@ -154,11 +42,13 @@ class JobLedger:
 
     def __init__(self, redis: "Redis") -> None:
         self.redis = redis
-        self._create = redis.register_script(_CREATE)
-        self._start = redis.register_script(_START)
-        self._finish_chunk = redis.register_script(_FINISH_CHUNK)
-        self._transition = redis.register_script(_TRANSITION)
-        self._retry = redis.register_script(_RETRY)
+        self._create = redis.register_script(ledger_scripts.CREATE)
+        self._start = redis.register_script(ledger_scripts.START)
+        self._finish_chunk = redis.register_script(ledger_scripts.FINISH_CHUNK)
+        self._transition = redis.register_script(ledger_scripts.TRANSITION)
+        self._retry = redis.register_script(ledger_scripts.RETRY)
+        self._delete = redis.register_script(ledger_scripts.DELETE)
+        self._collect = redis.register_script(ledger_scripts.COLLECT)
 
     def create(self, spec: JobSpec, *, now: float, expires_at: float) -> bool:
         """Write a queued job whose first `window` chunks the caller enqueues. False if the id exists."""
@@ -191,9 +81,19 @@ class JobLedger:
         return bool(created)
 
     def start(self, job_id: str, *, now: float) -> JobStatus | None:
-        """Mark a queued job running. Returns its status now, None for an unknown job."""
+        """Mark a queued job running; one past its deadline expires instead.
+
+        Returns its status now, None for an unknown job.
+        """
         status = self._start(
-            keys=[keys.job_key(job_id), keys.events_key(job_id)], args=[now, keys.EVENTS_MAX_LENGTH]
+            keys=[
+                keys.job_key(job_id),
+                keys.events_key(job_id),
+                keys.COUNTERS,
+                keys.webhook_key(job_id),
+                keys.WEBHOOKS_DUE,
+            ],
+            args=[now, keys.EVENTS_MAX_LENGTH],
         )
         return JobStatus(status) if status else None
 
@@ -253,18 +153,72 @@ class JobLedger:
         )
         return JobStatus(status) if status else None
 
-    def retry(self, job_id: str, *, window: int, expires_at: float, deadline: float | None) -> RetryOutcome:
-        """Queue a failed, canceled or expired job again, for the chunks that are missing."""
-        done, *rest = cast(
+    def retry(
+        self, spec: JobSpec, *, window: int, now: float, expires_at: float, deadline: float | None
+    ) -> RetryOutcome:
+        """Queue a failed, canceled or expired job again, for the chunks that are missing.
+
+        Its losses are forgotten, and its next end is told to its webhook. Not while its files are being
+        deleted.
+        """
+        job_id = spec.job_id
+        done, status, *rest = cast(
             "tuple[Any, ...]",
             self._retry(
-                keys=[keys.job_key(job_id), keys.done_key(job_id), keys.events_key(job_id)],
-                args=[expires_at, window, keys.EVENTS_MAX_LENGTH, "" if deadline is None else deadline],
+                keys=[
+                    keys.job_key(job_id),
+                    keys.done_key(job_id),
+                    keys.events_key(job_id),
+                    keys.COUNTERS,
+                    keys.webhook_key(job_id),
+                    keys.WEBHOOKS_DUE,
+                    keys.losses_key(job_id),
+                    keys.EXPIRY_INDEX,
+                    *_list_keys(spec),
+                ],
+                args=[
+                    job_id,
+                    now,
+                    expires_at,
+                    window,
+                    keys.EVENTS_MAX_LENGTH,
+                    "" if deadline is None else deadline,
+                    int(expires_at - now + RECORD_TTL_S),
+                ],
             ),
         )
         if not done:
-            return RetryOutcome(JobStatus(rest[0]) if rest[0] else None)
-        return RetryOutcome(JobStatus.QUEUED, int(rest[0]), tuple(int(index) for index in rest[1:]))
+            return RetryOutcome(JobStatus(status) if status else None)
+        return RetryOutcome(JobStatus(status), int(rest[0]), tuple(int(index) for index in rest[1:]))
+
+    def delete(self, job_id: str, *, now: float) -> bool:
+        """Let a job's files and record be collected as soon as it has ended. False for an unknown job."""
+        return bool(self._delete(keys=[keys.job_key(job_id), keys.EXPIRY_INDEX], args=[job_id, now]))
+
+    def collect(self, job_id: str, *, now: float) -> bool:
+        """Whether a job's files are to be deleted now; its chunks are then missing, before the files are.
+
+        Call `forget` once they are deleted; until then it is asked again.
+        """
+        return bool(
+            self._collect(
+                keys=[keys.job_key(job_id), keys.done_key(job_id), keys.EXPIRY_INDEX], args=[job_id, now]
+            )
+        )
+
+    def forget(self, spec: JobSpec, *, record_ttl_s: float) -> None:
+        """Take a job whose files are deleted off all lists; its record stays a while, to answer for it."""
+        job_id = spec.job_id
+        with self.redis.pipeline() as pipeline:
+            for key in (keys.job_key, keys.events_key, keys.losses_key):
+                pipeline.expire(key(job_id), int(record_ttl_s))
+            pipeline.delete(keys.certificate_key(job_id))
+            pipeline.hset(keys.job_key(job_id), "collected", 1)
+            pipeline.hdel(keys.job_key(job_id), "collecting")
+            for index in (keys.EXPIRY_INDEX, *_list_keys(spec)):
+                pipeline.zrem(index, job_id)
+            pipeline.hincrby(keys.COUNTERS, "results_expired", 1)
+            pipeline.execute()
 
     def status(self, job_id: str) -> JobStatus | None:
         """The cheap read a worker makes between micro-batches."""

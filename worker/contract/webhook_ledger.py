@@ -20,18 +20,30 @@ RECORD_TTL_S: Final = 7 * 86_400
 LEASE_S: Final = 120.0
 """Far above the seconds that an attempt takes, with those few before it in the queue."""
 
-# A job's scripts begin with it and call it where the job reaches its final state. Of an event that nobody
-# asked for nothing is kept.
+# A job's scripts begin with it and call it where the job reaches its final state. Of an end that nobody asked
+# for nothing is kept, unless the job may yet be retried.
 ANNOUNCE: Final = """
 local function announce(webhook, due, event, now)
   if redis.call('HGET', webhook, 'state') ~= 'waiting' then return end
   local events = ',' .. redis.call('HGET', webhook, 'events') .. ','
   if not string.find(events, ',' .. event .. ',', 1, true) then
-    redis.call('DEL', webhook)
+    if event == 'succeeded' then redis.call('DEL', webhook) end
     return
   end
   redis.call('HSET', webhook, 'state', 'pending', 'event', event, 'ended_at', now)
   redis.call('ZADD', due, now, redis.call('HGET', webhook, 'job_id'))
+end
+"""
+
+# As ANNOUNCE, where a job that has ended is queued again: its next end is another message.
+AWAIT_AGAIN: Final = """
+local function await_again(webhook, due, ttl)
+  if redis.call('EXISTS', webhook) == 0 then return end
+  redis.call('ZREM', due, redis.call('HGET', webhook, 'job_id'))
+  redis.call('HINCRBY', webhook, 'turn', 1)
+  redis.call('HSET', webhook, 'state', 'waiting')
+  redis.call('HDEL', webhook, 'event', 'ended_at', 'attempts', 'body', 'reason', 'settled_at')
+  redis.call('EXPIRE', webhook, ttl)
 end
 """
 
@@ -70,10 +82,11 @@ return 1
 """
 
 # KEYS: webhook, due, counters. ARGV: claim, job id, outcome, reason, now, seconds to keep the record. Returns
-# 0 if the claim is void. The secret goes with the delivery that it was for.
+# 0 if the claim is void. The secret goes with the last delivery that it can be for: a job that has not
+# succeeded may be retried.
 _SETTLE: Final = f"""{_IF_HELD}
 redis.call('HSET', KEYS[1], 'state', ARGV[3], 'reason', ARGV[4], 'settled_at', ARGV[5])
-redis.call('HDEL', KEYS[1], 'secret')
+if redis.call('HGET', KEYS[1], 'event') == 'succeeded' then redis.call('HDEL', KEYS[1], 'secret') end
 redis.call('EXPIRE', KEYS[1], ARGV[6])
 redis.call('ZREM', KEYS[2], ARGV[2])
 redis.call('HINCRBY', KEYS[3], 'webhooks:' .. ARGV[3], 1)
@@ -101,18 +114,22 @@ class Webhook:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One attempt, as its claim holds it. body: what an earlier attempt sent, None at the first."""
+    """One attempt, as its claim holds it. body: what an earlier attempt sent, None at the first.
+
+    turn: how often the job was retried before it came to this end.
+    """
 
     job_id: str
     claim: int
     attempt: int
     webhook: Webhook
     body: str | None = field(repr=False)
+    turn: int = 0
 
     @property
     def message_id(self) -> str:
         """The same for every attempt, so that a receiver can drop what it has seen."""
-        return f"msg_{self.job_id}"
+        return f"msg_{self.job_id}" + (f"_{self.turn}" if self.turn else "")
 
 
 class WebhookLedger:
@@ -155,7 +172,8 @@ class WebhookLedger:
             return None
         record = cast("dict[str, str]", self.redis.hgetall(keys.webhook_key(job_id)))
         webhook = Webhook(record["url"], tuple(record["events"].split(",")), record.get("secret"))
-        return Delivery(job_id, claim, int(cast("int", attempt)), webhook, record.get("body"))
+        turn = int(record.get("turn", 0))
+        return Delivery(job_id, claim, int(cast("int", attempt)), webhook, record.get("body"), turn)
 
     def keep_body(self, delivery: Delivery, body: str) -> str:
         """What is sent at every attempt: the first body that was kept."""
@@ -169,7 +187,7 @@ class WebhookLedger:
         return bool(self._postpone(keys=_keys(delivery.job_id), args=arguments))
 
     def settle(self, delivery: Delivery, outcome: DeliveryOutcome, *, now: float, reason: str = "") -> bool:
-        """End the delivery; its secret is forgotten. False for a claim that is void."""
+        """End the delivery; after the job's success its secret is forgotten. False for a void claim."""
         arguments = (delivery.claim, delivery.job_id, outcome, reason, now, RECORD_TTL_S)
         return bool(self._settle(keys=_keys(delivery.job_id), args=arguments))
 

@@ -177,6 +177,34 @@ def test_only_the_ends_asked_for_are_told(service: Service, receiver: Receiver) 
     assert record(service, failed_only) == {}
 
 
+def test_a_retried_job_tells_of_its_new_end_under_a_new_id(service: Service, receiver: Receiver) -> None:
+    job_id = ask(service, {"url": receiver.url, "secret": SECRET})
+    service.client.post(f"/jobs/{job_id}/cancel")
+    deliver(service)
+
+    assert service.client.post(f"/jobs/{job_id}/retry").status_code == 202
+    service.finish(job_id)
+    deliver(service)
+
+    assert receiver.ids == [f"msg_{job_id}", f"msg_{job_id}_1"]
+    assert [json.loads(body)["status"] for _, _, body in receiver.requests] == ["canceled", "succeeded"]
+    assert all("webhook-signature" in headers for _, headers, _ in receiver.requests)
+    assert "secret" not in record(service, job_id)
+
+
+def test_a_retried_job_tells_of_its_success_alone_if_asked_so(service: Service, receiver: Receiver) -> None:
+    job_id = ask(service, {"url": receiver.url, "events": ["succeeded"]})
+    service.client.post(f"/jobs/{job_id}/cancel")
+    deliver(service)
+    assert receiver.requests == []
+
+    service.client.post(f"/jobs/{job_id}/retry")
+    service.finish(job_id)
+    deliver(service)
+
+    assert receiver.ids == [f"msg_{job_id}_1"]
+
+
 def test_a_killed_process_s_attempt_is_made_again_under_the_same_id(
     service: Service, receiver: Receiver
 ) -> None:
