@@ -15,6 +15,7 @@ from typer.exceptions import TyperException
 
 from masan.errors import ExtraMissingError, MasanError
 from masan.models_command import app as models_app
+from masan.verify_command import verify
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 
 app.add_typer(models_app, name="models")
+app.command()(verify)
 
 DataDir = Annotated[
     Path,

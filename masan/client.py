@@ -18,6 +18,8 @@ _FASTEST_POLL_S = 0.2
 _LOST_CONNECTION_S = 60.0
 """How long reads are repeated while the service is away: longer than a restart takes."""
 _RANGE_ATTEMPTS = 5
+_REDRAW_S = 60
+"""How long the server may draw an image that it is asked to compare with; the most that it waits."""
 _FINAL = frozenset({"succeeded", "failed", "canceled", "expired"})
 
 
@@ -178,6 +180,18 @@ class Client:
         params = {name: value for name, value in asked.items() if value is not None}
         body: dict[str, Any] = self._get("/reports/fid", params=params).json()
         return body
+
+    def verify(self, content: bytes, media_type: str) -> dict[str, Any]:
+        """What the server says of an image file: `verdict`, `detail` and, where it compared, `difference`."""
+        headers = {"Content-Type": media_type, "Prefer": f"wait={_REDRAW_S}"}
+        with self._answering():
+            response = self._http.post("/verify", content=content, headers=headers, timeout=_REDRAW_S + 30)
+        body: dict[str, Any] = _checked(response).json()
+        return body
+
+    def certificate_key(self) -> str:
+        """The public key that the server signs certificates with, base64."""
+        return str(self._get("/certificates/key").json()["public_key"])
 
     def _download_to(self, url: str, part: Path) -> None:
         etag: str | None = None
