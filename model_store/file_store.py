@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -149,6 +150,31 @@ class FileStore:
         aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
         try:
             _write_flushed(aside, content)
+            aside.replace(target)
+        finally:
+            aside.unlink(missing_ok=True)
+
+    @contextmanager
+    def creating(self, path: str) -> Iterator[BinaryIO]:
+        """A file of any size, to be written piece by piece: in its place once the block ends well.
+
+        Raises OSError.
+        """
+        if not self._is_local:
+            with tempfile.NamedTemporaryFile() as spooled:
+                yield cast("BinaryIO", spooled)
+                spooled.flush()
+                with self._reached():
+                    self._fs.put_file(spooled.name, self._absolute(path))
+            return
+        target = Path(self._absolute(path))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+        try:
+            with aside.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
             aside.replace(target)
         finally:
             aside.unlink(missing_ok=True)

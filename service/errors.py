@@ -18,6 +18,7 @@ ServiceError
     ├── JobNotRetryableError        409 job_not_retryable
     ├── IdempotencyConflictError    409 idempotency_conflict
     ├── ReferenceMissingError       409 reference_missing
+    ├── ResultNotReadyError         409 result_not_ready
     ├── QualityGateError            409 quality_gate_failed
     ├── ResultExpiredError          410 gone
     ├── PreconditionFailedError     412 precondition_failed
@@ -158,6 +159,10 @@ class ReferenceMissingError(RequestError):
 
 class QualityGateError(RequestError):
     code, status, title = "quality_gate_failed", 409, "The checkpoint is worse than the one it would replace"
+
+
+class ResultNotReadyError(RequestError):
+    code, status, title = "result_not_ready", 409, "The archive is being made"
 
 
 class ResultExpiredError(RequestError):

@@ -1,10 +1,15 @@
 """Prometheus families that this process counts itself. Labels: route templates, methods, codes, reasons."""
 
+from typing import get_args
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from service.errors import AdmissionError, RequestError, admission_reasons
+from worker.contract.messages import ArchiveFormat
 
 _DURATION_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+DOWNLOADS = (*get_args(ArchiveFormat), "shard", "image")
+"""What of a job's results can be fetched: values of the label `format`."""
 
 
 class HttpMetrics:
@@ -34,11 +39,12 @@ class HttpMetrics:
             registry=registry,
         )
         self.download_bytes = Counter(
-            "masan_download_bytes_total", "Archive bytes sent", ["format"], registry=registry
+            "masan_download_bytes_total", "Bytes of results sent", ["format"], registry=registry
         )
         for reason in admission_reasons():
             self.rejections.labels(reason)
-        self.download_bytes.labels("zip")
+        for kind in DOWNLOADS:
+            self.download_bytes.labels(kind)
 
     def count_rejection(self, error: RequestError) -> None:
         """Count an answer that refuses for now; any other error is none."""

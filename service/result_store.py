@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import BinaryIO
 
 from model_store.file_store import FileStore
@@ -37,6 +38,14 @@ class ResultStore:
     def read_sidecar(self, job_id: str, chunk_index: int) -> bytes:
         """The chunk's image rows, one JSON object a line. Raises OSError."""
         return self._files.read(keys.sidecar_path(job_id, chunk_index))
+
+    def sizes(self, job_id: str) -> dict[str, int]:
+        """Sizes in bytes of a job's files, by path. Raises OSError."""
+        return {file.path: file.size_bytes for file in self._files.files(job_id)}
+
+    def creating(self, path: str) -> AbstractContextManager[BinaryIO]:
+        """A file to write piece by piece; whole or not at all, once the block ends. Raises OSError."""
+        return self._files.creating(path)
 
     def presigned(
         self,

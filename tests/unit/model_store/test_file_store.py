@@ -43,6 +43,24 @@ def test_a_failed_replace_keeps_the_old_content(tmp_path: Path, monkeypatch: pyt
     assert [path.name for path in tmp_path.iterdir()] == ["b.txt"]
 
 
+def test_a_file_written_piece_by_piece_is_there_in_the_end(files: FileStore) -> None:
+    with files.creating("a/b.txt") as file:
+        file.write(b"one")
+        was_there = files.exists("a/b.txt")
+        file.write(b"two")
+
+    assert not was_there
+    assert files.read("a/b.txt") == b"onetwo"
+
+
+def test_a_file_whose_writer_fails_is_not_there(files: FileStore) -> None:
+    with pytest.raises(RuntimeError), files.creating("a/b.txt") as file:
+        file.write(b"one")
+        raise RuntimeError
+
+    assert files.files("a") == ()
+
+
 def test_an_absent_file_cannot_be_read(files: FileStore) -> None:
     with pytest.raises(FileNotFoundError):
         files.read("nothing")
