@@ -8,6 +8,7 @@ applies where that checkpoint has no report.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from model_store.errors import ModelNotFoundError, ModelStoreError
 from model_store.report import (
@@ -19,7 +20,7 @@ from model_store.report import (
     ensure_comparable,
     read_report,
 )
-from model_store.store import PRODUCTION, Checkpoint, ModelStore, Override
+from model_store.store import PRODUCTION, AliasMovedError, Checkpoint, ModelStore, Override
 
 MAX_SCALE_BAR_RATIO = 0.01
 """Source: the detector finds no bar on 800 cleaned real images, and one on 96 to 100 % of uncleaned ones."""
@@ -66,12 +67,13 @@ class Promotion:
 
 
 class PromotionRefusedError(ModelStoreError):
-    """The quality gate refuses; `gates` has one line for each reason."""
+    """The quality gate refuses; `reasons` has each, a figure of a class or a sentence, `gates` their text."""
 
-    def __init__(self, reference: str, alias: str, gates: tuple[str, ...]) -> None:
+    def __init__(self, reference: str, alias: str, reasons: tuple[GateFailure | str, ...]) -> None:
         self.reference = reference
-        self.gates = gates
-        super().__init__(f"{reference} does not become {alias}: {'; '.join(gates)}")
+        self.reasons = reasons
+        self.gates = tuple(map(str, reasons))
+        super().__init__(f"{reference} does not become {alias}: {'; '.join(self.gates)}")
 
 
 def judge_promotion(candidate: QualityReport, production: QualityReport | None) -> tuple[GateFailure, ...]:
@@ -93,8 +95,10 @@ def judge_promotion(candidate: QualityReport, production: QualityReport | None) 
     return tuple(failures)
 
 
-def gates_against(store: ModelStore, candidate: Checkpoint, production: Checkpoint | None) -> tuple[str, ...]:
-    """One line for each reason not to let `candidate` take the place of `production`."""
+def gates_against(
+    store: ModelStore, candidate: Checkpoint, production: Checkpoint | None
+) -> tuple[GateFailure | str, ...]:
+    """Each reason not to let `candidate` take the place of `production`."""
     gates: list[str] = []
     report = _readable_report(store, candidate, gates)
     if report is None:
@@ -106,14 +110,21 @@ def gates_against(store: ModelStore, candidate: Checkpoint, production: Checkpoi
     except ReportsIncomparableError as error:
         gates.append(f"{error}; make both with the same number of images and the same reference")
         failures = judge_promotion(report, None)
-    return (*gates, *map(str, failures))
+    return (*gates, *failures)
 
 
 def promote(
-    store: ModelStore, name: str, version: str, *, alias: str = PRODUCTION, force_reason: str | None = None
+    store: ModelStore,
+    name: str,
+    version: str,
+    *,
+    alias: str = PRODUCTION,
+    force_reason: str | None = None,
+    expected: str | Literal[False] | None = False,
 ) -> Promotion:
     """Let an alias name a version, if the gate agrees or, with `force_reason`, although it does not.
 
+    expected: the version (None: none) that the alias must still name; False: whichever.
     Raises PromotionRefusedError, AliasMovedError if the alias changes while it is being judged, and what
     `ModelStore.promote` raises.
     """
@@ -122,12 +133,15 @@ def promote(
     if candidate.manifest.version != version:
         raise ModelNotFoundError(f"{name}@{version}", store.versions(name))
     current = store.aliases(name).get(alias)
+    if expected is not False and current != expected:
+        raise AliasMovedError(name, alias, current)
     if current == version:
         return Promotion(candidate, alias, current, ())
     production = store.resolve(f"{name}@{current}") if current else None
-    gates = gates_against(store, candidate, production)
-    if gates and force_reason is None:
-        raise PromotionRefusedError(candidate.reference, alias, gates)
+    reasons = gates_against(store, candidate, production)
+    gates = tuple(map(str, reasons))
+    if reasons and force_reason is None:
+        raise PromotionRefusedError(candidate.reference, alias, reasons)
     override = Override(gates, force_reason) if gates and force_reason is not None else None
     store.promote(name, version, alias, override=override, expected=current)
     return Promotion(candidate, alias, current, gates)

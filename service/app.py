@@ -19,6 +19,7 @@ from service.parameters import check_parameters
 from service.problems import install_error_handlers
 from service.routes import (
     admin,
+    aliases,
     certificates,
     generate,
     health,
@@ -64,6 +65,7 @@ def create_app(settings: ServiceSettings, *, clock: Callable[[], float] = time.t
         certificates,
         verify,
         models,
+        aliases,
         model_report,
         reports,
         admin,

@@ -23,6 +23,7 @@ class ModelCatalogue:
         self.default_reference = default_reference
         self._clock = clock
         self._kept: dict[tuple[str, ...], tuple[float, Any]] = {}
+        self._generation = 0
         self._lock = threading.Lock()
 
     def resolve(self, reference: str | None) -> Checkpoint:
@@ -85,9 +86,15 @@ class ModelCatalogue:
         except ModelNotFoundError as error:
             raise ModelNotFoundError(self.default_reference, self.names()) from error
 
+    def forget(self) -> None:
+        """Read everything anew: this process has changed the store."""
+        with self._lock:
+            self._kept.clear()
+            self._generation += 1
+
     def _keep(self, key: tuple[str, ...], read: Callable[[], _T]) -> _T:
         with self._lock:
-            kept = self._kept.get(key)
+            kept, generation = self._kept.get(key), self._generation
         now = self._clock()
         if kept is not None and now - kept[0] < _KEEP_S:
             value: _T = kept[1]
@@ -96,5 +103,6 @@ class ModelCatalogue:
         with self._lock:
             if len(self._kept) >= 1_000:
                 self._kept.clear()
-            self._kept[key] = (now, fresh)
+            if generation == self._generation:  # else it may have been read before the change
+                self._kept[key] = (now, fresh)
         return fresh

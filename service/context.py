@@ -21,6 +21,7 @@ from service.job_queue import JobQueue, ReportQueue
 from service.jobs import JobService
 from service.key_ring import KeyRing
 from service.metrics import HttpMetrics
+from service.promotions import Promotions
 from service.rate_limits import RateLimits
 from service.reaper import Reaper
 from service.redraw import Redrawer
@@ -45,6 +46,7 @@ class Services:
     drain: Drain
     limits: RateLimits
     models: ModelCatalogue
+    promotions: Promotions
     jobs: JobService
     results: ResultStore
     archives: JobArchives
@@ -73,7 +75,8 @@ class Services:
             redis, queue, result_ttl_s=settings.result_ttl_s, max_queue_images=settings.max_queue_images
         )
         drain = Drain(redis)
-        models = ModelCatalogue(_model_store(settings), settings.default_model, time.monotonic)
+        store = _model_store(settings)
+        models = ModelCatalogue(store, settings.default_model, time.monotonic)
         results = _result_store(settings)
         signing_key = SigningKey(settings.signing_key_file)
         certificates = Certificates(redis, jobs.ledger, results, models, signing_key, clock)
@@ -88,6 +91,7 @@ class Services:
             drain=drain,
             limits=RateLimits(redis, drain),
             models=models,
+            promotions=Promotions(store, models),
             jobs=jobs,
             results=results,
             archives=JobArchives(results, jobs.ledger),
