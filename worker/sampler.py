@@ -45,12 +45,13 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    """What all images of one call of `draw` have in common."""
+    """What all images of one call of `draw` have in common. is_kept: whether anybody will see them."""
 
     loaded: LoadedGenerator
     class_index: int
     encoding: ImageEncoding
     gate: Gate | None
+    is_kept: bool
 
 
 _Finished = list["Future[EncodedImage | Rejection]"]
@@ -97,7 +98,22 @@ class Sampler:
         Raises NonFiniteImageError (without a gate), GateExhaustedError, GpuMemoryError, GpuLostError,
         GenerationError.
         """
-        chunk = _Chunk(loaded, class_index, encoding, gate)
+        return self._draw(_Chunk(loaded, class_index, encoding, gate, is_kept=True), image_ids)
+
+    def warm_up(self, loaded: LoadedGenerator) -> int:
+        """Draw what is thrown away: kernels are chosen, memory is taken. Returns the number of images."""
+        manifest = loaded.checkpoint.manifest
+        count = 2 * self._threads * self.micro_batch
+        image_ids = [ImageId(manifest.digest, manifest.classes[0], 0, index) for index in range(count)]
+        chunk = _Chunk(loaded, 0, PNG, gate=None, is_kept=False)
+        return sum(len(batch.images) for batch in self._draw(chunk, image_ids))
+
+    def close(self) -> None:
+        """End the threads that are idle; none is waited for."""
+        self._samplers.shutdown(wait=False, cancel_futures=True)
+        self._encoders.shutdown(wait=False, cancel_futures=True)
+
+    def _draw(self, chunk: _Chunk, image_ids: Sequence[ImageId]) -> Generator[Batch, None, None]:
         refusals = _Refusals()
         waiting = deque(image_ids)
         in_flight: deque[Future[_Finished]] = deque()
@@ -108,23 +124,12 @@ class Sampler:
                     in_flight.append(self._samplers.submit(self._sample, chunk, batch))
                 finished = [future.result() for future in in_flight.popleft().result()]
                 rejections = [one for one in finished if isinstance(one, Rejection)]
-                waiting.extendleft([refusals.next_attempt(one) for one in reversed(rejections)])
+                next_attempts = [refusals.next_attempt(one) for one in rejections]
+                waiting.extendleft(reversed(next_attempts))
                 yield Batch([one for one in finished if isinstance(one, EncodedImage)], rejections)
         finally:
             for future in in_flight:
                 future.cancel()
-
-    def warm_up(self, loaded: LoadedGenerator) -> int:
-        """Draw what is thrown away: kernels are chosen, memory is taken. Returns the number of images."""
-        manifest = loaded.checkpoint.manifest
-        count = 2 * self._threads * self.micro_batch
-        image_ids = [ImageId(manifest.digest, manifest.classes[0], 0, index) for index in range(count)]
-        return sum(len(batch.images) for batch in self.draw(loaded, image_ids, 0))
-
-    def close(self) -> None:
-        """End the threads that are idle; none is waited for."""
-        self._samplers.shutdown(wait=False, cancel_futures=True)
-        self._encoders.shutdown(wait=False, cancel_futures=True)
 
     def _sample(self, chunk: _Chunk, batch: Sequence[ImageId]) -> _Finished:
         loaded = chunk.loaded
@@ -139,7 +144,7 @@ class Sampler:
                 ),
                 self._metrics.out_of_memory.inc,
             )
-            if chunk.gate is None:
+            if chunk.gate is None and chunk.is_kept:
                 check_finite(is_finite, batch)
         self._metrics.batch_images.observe(len(batch))
         return [

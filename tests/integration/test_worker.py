@@ -19,7 +19,14 @@ from tests.worker_stack import Stack
 from worker.chunks import Outcome
 from worker.contract import keys
 from worker.contract.chunk_queue import enqueue_chunk
-from worker.contract.messages import ClassCount, FailureCode, ImageEncoding, JobSpec, JobStatus
+from worker.contract.messages import (
+    ClassCount,
+    FailureCode,
+    GateLevel,
+    ImageEncoding,
+    JobSpec,
+    JobStatus,
+)
 from worker.encode import PNG
 from worker.gate import Gate
 from worker.generator_cache import LoadedGenerator
@@ -128,7 +135,7 @@ class _Canceling(Sampler):
     def __init__(self, stack: Stack, spec: JobSpec) -> None:
         metrics = WorkerMetrics(torch.device("cpu"))
         super().__init__(torch.device("cpu"), threads=1, encode_threads=1, timeout_s=60, metrics=metrics)
-        self.drawn = 0
+        self.batches = 0
         self._stack = stack
         self._spec = spec
 
@@ -142,8 +149,8 @@ class _Canceling(Sampler):
         gate: Gate | None = None,
     ) -> Generator[Batch, None, None]:
         for batch in super().draw(loaded, image_ids, class_index, encoding=encoding, gate=gate):
-            self.drawn += len(batch.images)
-            if self.drawn == 2 * self.micro_batch:
+            self.batches += 1
+            if self.batches == 2:
                 self._stack.ledger.transition(
                     self._spec.job_id,
                     JobStatus.CANCELING,
@@ -153,15 +160,18 @@ class _Canceling(Sampler):
             yield batch
 
 
-def test_a_canceled_job_stops_between_micro_batches(stack: Stack, tiny_checkpoint: Checkpoint) -> None:
-    spec = stack.submit(tiny_checkpoint, 256, chunk_images=256)
+@pytest.mark.parametrize("gate", [GateLevel.OFF, GateLevel.STRICT])
+def test_a_canceled_job_stops_between_micro_batches(
+    stack: Stack, tiny_checkpoint: Checkpoint, gate: GateLevel
+) -> None:
+    spec = stack.submit(tiny_checkpoint, 256, chunk_images=256, gate=gate)
     process = WorkerProcess(stack.settings())
     process.maker.sampler = sampler = _Canceling(stack, spec)
 
     process.run(burst=True)
     sampler.close()
 
-    assert sampler.drawn == 2 * sampler.micro_batch
+    assert sampler.batches == 2
     assert stack.ledger.status(spec.job_id) is JobStatus.CANCELED
     assert not stack.results.exists()
 
