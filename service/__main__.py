@@ -1,6 +1,7 @@
 """`python -m service`: settings from the environment, then serve until SIGTERM or SIGINT."""
 
 import argparse
+import signal
 import sys
 import threading
 from types import FrameType
@@ -9,12 +10,10 @@ import uvicorn
 
 from service.app import create_app
 from service.errors import SettingsError
+from service.limits import MAX_HEADER_BYTES
 from service.logs import configure_logging
 from service.openapi import render
 from service.settings import load_settings
-
-SHUTDOWN_S = 8
-"""Open downloads get this long; the whole stack stops within 15 s."""
 
 
 def main() -> int:
@@ -41,23 +40,40 @@ def main() -> int:
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=SHUTDOWN_S,
+        timeout_graceful_shutdown=settings.shutdown_grace_s,
+        h11_max_incomplete_event_size=2 * MAX_HEADER_BYTES,
     )
-    server = _Server(config, app.state.services.stopping)
+    server = _Server(config, app.state.services.stopping, settings.shutdown_delay_s)
     server.run()
     return 0 if server.started else 1
 
 
 class _Server(uvicorn.Server):
-    """Tells the application of a signal at once: long polls end, /readyz turns to 503."""
+    """Tells the application of a signal at once: long polls end, /readyz turns to 503.
 
-    def __init__(self, config: uvicorn.Config, stopping: threading.Event) -> None:
+    The process ends with exit code 0 then, not by the signal. delay_s: how long it goes on accepting
+    connections, so that load balancers see /readyz; a second signal ends that.
+    """
+
+    def __init__(self, config: uvicorn.Config, stopping: threading.Event, delay_s: float) -> None:
         super().__init__(config)
         self._stopping = stopping
+        self._delay_s = delay_s
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # as the server calls it
+        is_first = not self._stopping.is_set()
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
         self._stopping.set()
-        super().handle_exit(sig, frame)
+        if is_first and self._delay_s > 0:
+            delay = threading.Timer(self._delay_s, self._close)
+            delay.daemon = True
+            delay.start()
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        self.should_exit = True
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from service.auth import authenticate, check_binding
 from service.context import Services
+from service.limits import LimitsMiddleware
 from service.middleware import RequestMiddleware
 from service.openapi import install_openapi
 from service.parameters import check_parameters
@@ -74,6 +75,7 @@ def create_app(settings: ServiceSettings, *, clock: Callable[[], float] = time.t
         app.include_router(module.router)
     install_error_handlers(app)
     install_openapi(app)
+    app.add_middleware(LimitsMiddleware, max_concurrent=settings.max_concurrent_requests)
     app.add_middleware(RequestMiddleware, metrics=services.metrics)
     return app
 

@@ -11,6 +11,7 @@ from service.problems import MEDIA_TYPE
 from service.schemas import Problem
 from service.webhooks import GenerateOptions
 
+_ANYWHERE = (401, 403, 413, 414, 422, 429, 431, 500, 503)
 _REFERENCE = {"$ref": "#/components/schemas/Problem"}
 
 
@@ -18,7 +19,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """`responses=` of a route: these statuses and those any route may give, as problem documents."""
     return {
         status: {"description": _titles(status), "content": {MEDIA_TYPE: {"schema": _REFERENCE}}}
-        for status in sorted({*statuses, 401, 403, 422, 500, 503})
+        for status in sorted({*statuses, *_ANYWHERE})
     }
 
 

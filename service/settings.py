@@ -28,10 +28,13 @@ class ServiceSettings(BaseSettings):
 
     result_ttl_s: how long a job's images are kept after it was accepted. max_queue_images: images that may
     wait over all jobs before new ones are refused. allowed_hosts: extra `Host` names that are answered
-    without API keys (loopback names always are). signing_key_file: the key that signs certificates, made at
-    the first start. presigned_urls: whether clients are sent to a result
-    store that can sign URLs. webhook_networks: where webhooks may go although it is not
-    public; http to loopback addresses of them.
+    without API keys (loopback names always are). max_concurrent_requests: answered at once by this process.
+    shutdown_grace_s: how long answers under way may take once it is told to stop, and shutdown_delay_s
+    before that, how long new ones are accepted while /readyz says that it is stopping. signing_key_file: the
+    key that signs certificates, made at the first start. presigned_urls: whether clients are sent to a
+    result store that can sign URLs. max_event_streams: open at a time in this process. event_keepalive_s: a
+    comment is sent into a stream that was silent for so long. webhook_networks: where webhooks may go
+    although it is not public; http to loopback addresses of them.
     """
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore")
@@ -48,9 +51,14 @@ class ServiceSettings(BaseSettings):
     allowed_hosts: frozenset[str] = frozenset()
     result_ttl_s: Annotated[float, Field(gt=0)] = 86_400.0
     max_queue_images: Annotated[int, Field(ge=1)] = 200_000
+    max_concurrent_requests: Annotated[int, Field(ge=1)] = 512
+    shutdown_grace_s: Annotated[int, Field(ge=1, le=3_600)] = 8
+    shutdown_delay_s: Annotated[float, Field(ge=0, le=3_600)] = 0.0
     reaper_interval_s: Annotated[float, Field(gt=0, le=60)] = 5.0
     signing_key_file: Path = Path("~/.local/share/masan/signing_key.pem")
     presigned_urls: bool = True
+    max_event_streams: Annotated[int, Field(ge=1, le=10_000)] = 256
+    event_keepalive_s: Annotated[float, Field(gt=0, le=3600)] = 15.0
     webhook_networks: Annotated[Networks, NoDecode, BeforeValidator(parse_networks)] = ()
 
     @field_validator("redis_url")
