@@ -5,15 +5,17 @@ digest of every file. Whose key it was is for the reader to know.
 """
 
 import hashlib
-import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from masan.archive import MANIFEST
 from masan.errors import ArchiveCorruptedError
+from masan.sealed_arrays import ARRAYS, IMAGES_ARRAY, check_arrays
 from masan.sealed_files import SealedFiles, open_files
+from masan.sealed_manifest import LINE, MANIFEST, parse_rows
+from masan.sealed_table import is_table, read_table
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -47,10 +49,13 @@ class Findings:
 def check_job(path: Path, trusted: "Ed25519PublicKey | None") -> Findings:
     """path: an archive, or the folder that it was unpacked to. trusted: the key it must be signed with.
 
-    Raises OSError.
+    Raises OSError, ExtraMissingError for a parquet file without pyarrow.
     """
     findings = Findings()
     try:
+        if not path.is_dir() and is_table(path):
+            _check_table(path, trusted, findings)
+            return findings
         with open_files(path) as files:
             _check_files(files, trusted, findings)
     except ArchiveCorruptedError as error:
@@ -96,21 +101,40 @@ def media_type_of(content: bytes) -> str | None:
 def _check_files(files: SealedFiles, trusted: "Ed25519PublicKey | None", findings: Findings) -> None:
     from model_store.certificate import CERTIFICATE_FILE
 
-    manifest = _read(files, MANIFEST)
-    rows = _rows(manifest)
-    _check_names(files.names(), rows, findings)
-    for row in rows:
-        _check_file(files, row, findings)
+    present = files.names()
+    dot = "." if f".{MANIFEST}" in present else ""  # of a WebDataset, whose samples have plain names
+    manifest = _read(files, f"{dot}{MANIFEST}")
+    rows = parse_rows(manifest)
+    records = [f"{dot}{MANIFEST}", f"{dot}{CERTIFICATE_FILE}"]
+    if IMAGES_ARRAY in present:
+        _compare_names(present, Counter([*records, *ARRAYS]), findings)
+        findings.problems += check_arrays(files, rows)
+    else:
+        expected = [entry for row in rows for entry in _expected(row, has_fields=bool(dot))]
+        _compare_names(present, Counter([*records, *(entry.name for entry in expected)]), findings)
+        for entry in expected:
+            _check_file(files, entry, findings)
     if not findings.problems:
-        findings.facts.append(f"{len(rows)} files, each with the sha256 of the manifest")
+        findings.facts.append(f"{len(rows)} images, each as the manifest says")
     try:
-        content = _read(files, CERTIFICATE_FILE)
+        content = _read(files, f"{dot}{CERTIFICATE_FILE}")
     except ArchiveCorruptedError as error:
         findings.problems.append(f"{error}: nothing says who made these files")
         return
     certificate = _read_certificate(content, trusted, findings)
     if certificate is not None:
-        _check_against(certificate, manifest, rows, findings)
+        _check_against(certificate, hashlib.sha256(manifest).hexdigest(), rows, findings)
+
+
+def _check_table(path: Path, trusted: "Ed25519PublicKey | None", findings: Findings) -> None:
+    """Rows stand in the place of a manifest: the certificate names the digests of all images, in order."""
+    from model_store.certificate import CERTIFICATE_FILE
+
+    rows, content, problems = read_table(path, CERTIFICATE_FILE)
+    findings.problems += problems
+    certificate = _read_certificate(content, trusted, findings)
+    if certificate is not None:
+        _check_against(certificate, None, rows, findings)
 
 
 def _read_certificate(
@@ -136,9 +160,9 @@ def _read_certificate(
 
 
 def _check_against(
-    certificate: "Certificate", manifest: bytes, rows: list[dict[str, Any]], findings: Findings
+    certificate: "Certificate", manifest_sha256: str | None, rows: list[dict[str, Any]], findings: Findings
 ) -> None:
-    """Whether the certificate is of this manifest."""
+    """Whether the certificate is of these images. manifest_sha256: None where there is no manifest."""
     from model_store.certificate import RunningDigest
 
     images, pixels = RunningDigest(), RunningDigest()
@@ -147,7 +171,7 @@ def _check_against(
         pixels.add(row["pixels_sha256"])
     made = {slug: each.n for slug, each in certificate.classes.items()}
     for what, certified, found in (
-        ("manifest_sha256", certificate.manifest_sha256, hashlib.sha256(manifest).hexdigest()),
+        ("manifest_sha256", certificate.manifest_sha256, manifest_sha256 or certificate.manifest_sha256),
         ("images_sha256", certificate.images_sha256, images.hexdigest),
         ("pixels_sha256", certificate.pixels_sha256, pixels.hexdigest),
         ("classes", made, dict(Counter(row["class_slug"] for row in rows))),
@@ -157,13 +181,10 @@ def _check_against(
         if certified != found:
             findings.problems.append(f"{what}: the certificate is not of these files, but of others")
             return
-    findings.facts.append("the certificate is of these files")
+    findings.facts.append("the certificate is of these images")
 
 
-def _check_names(present: list[str], rows: list[dict[str, Any]], findings: Findings) -> None:
-    from model_store.certificate import CERTIFICATE_FILE
-
-    named = Counter([MANIFEST, CERTIFICATE_FILE, *(row["file"] for row in rows)])
+def _compare_names(present: list[str], named: "Counter[str]", findings: Findings) -> None:
     there = Counter(present)
     for name in sorted((there - named).keys()):
         reason = "there twice" if name in named else "not named by the manifest"
@@ -172,23 +193,43 @@ def _check_names(present: list[str], rows: list[dict[str, Any]], findings: Findi
         findings.problems.append(f"{name}: named twice by the manifest")
 
 
-def _check_file(files: SealedFiles, row: dict[str, Any], findings: Findings) -> None:
-    name = row["file"]
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    """A file as the manifest has it."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, name: str, content: bytes) -> "_Expected":
+        return cls(name, len(content), hashlib.sha256(content).hexdigest())
+
+
+def _expected(row: dict[str, Any], *, has_fields: bool) -> Iterator[_Expected]:
+    """An image's files. has_fields: also its label and its manifest row, as a WebDataset has them."""
+    yield _Expected(row["file"], row["size_bytes"], row["sha256"])
+    if has_fields:
+        key = row["file"].rpartition(".")[0]
+        yield _Expected.of(f"{key}.cls", str(row["class_index"]).encode())
+        yield _Expected.of(f"{key}.json", row[LINE])
+
+
+def _check_file(files: SealedFiles, expected: _Expected, findings: Findings) -> None:
+    name = expected.name
     try:
         with files.open(name) as file:
             digest, size_bytes = hashlib.sha256(), 0
-            while block := file.read(_BLOCK_BYTES):
+            while size_bytes <= expected.size_bytes and (block := file.read(_BLOCK_BYTES)):
                 digest.update(block)
                 size_bytes += len(block)
-                if size_bytes > row["size_bytes"]:
-                    break
     except KeyError:
         findings.problems.append(f"{name}: named by the manifest, but not there")
     except Exception as error:  # what reading a damaged archive raises is no small set
         findings.problems.append(f"{name}: cannot be read ({error})")
     else:
-        if size_bytes != row["size_bytes"] or digest.hexdigest() != row["sha256"]:
-            findings.problems.append(f"{name}: its sha256 is not the manifest's")
+        if size_bytes != expected.size_bytes or digest.hexdigest() != expected.sha256:
+            findings.problems.append(f"{name}: it is not what the manifest says")
 
 
 def _read(files: SealedFiles, name: str) -> bytes:
@@ -203,35 +244,3 @@ def _read(files: SealedFiles, name: str) -> bytes:
     if len(content) > _MAX_RECORD_BYTES:
         raise ArchiveCorruptedError(name, f"more than {_MAX_RECORD_BYTES} bytes")
     return content
-
-
-_ROW_MEMBERS: Final[dict[str, type]] = {
-    "file": str,
-    "sha256": str,
-    "pixels_sha256": str,
-    "size_bytes": int,
-    "class_slug": str,
-    "seed": str,
-    "checkpoint_digest": str,
-}
-
-
-def _rows(manifest: bytes) -> list[dict[str, Any]]:
-    """Raises ArchiveCorruptedError for a manifest that is none."""
-    rows = []
-    for number, line in enumerate(manifest.splitlines(), start=1):
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            row = None
-        if not isinstance(row, dict) or not all(
-            isinstance(row.get(name), kind) for name, kind in _ROW_MEMBERS.items()
-        ):
-            raise ArchiveCorruptedError(MANIFEST, f"line {number} names no image")
-        for name in ("sha256", "pixels_sha256"):
-            if len(row[name]) != 64 or not set(row[name]) <= set("0123456789abcdef"):
-                raise ArchiveCorruptedError(MANIFEST, f"line {number}: {name} is no sha256")
-        rows.append(row)
-    if not rows:
-        raise ArchiveCorruptedError(MANIFEST, "it names no images")
-    return rows

@@ -62,9 +62,10 @@ def verify(
 
 def _check(path: Path, key: str | None, server: str | None, api_key: str | None) -> "Findings":
     from masan.sealed_files import is_archive
+    from masan.sealed_table import is_table
     from masan.verify import check_certificate, check_job, media_type_of
 
-    if path.is_dir() or is_archive(path):
+    if path.is_dir() or is_archive(path) or is_table(path):
         return check_job(path, _trusted(key, server, api_key))
     with path.open("rb") as file:
         content = file.read(_MAX_CERTIFICATE_BYTES)
@@ -74,7 +75,7 @@ def _check(path: Path, key: str | None, server: str | None, api_key: str | None)
     if content.lstrip().startswith(b"{"):
         return check_certificate(content, _trusted(key, server, api_key))
     raise typer.BadParameter(
-        f"{path}: neither an archive (zip, tar) nor an image (PNG, WebP, JPEG) nor a certificate"
+        f"{path}: neither an archive (zip, tar, npz, parquet) nor an image nor a certificate"
     )
 
 
