@@ -41,6 +41,12 @@ class HttpMetrics:
         self.download_bytes = Counter(
             "masan_download_bytes_total", "Bytes of results sent", ["format"], registry=registry
         )
+        self.idempotent_replays = Counter(
+            "masan_idempotent_replays_total",
+            "Answers given again for the same Idempotency-Key",
+            registry=registry,
+        )
+        self.sse_streams = Gauge("masan_sse_streams", "Event streams that are open", registry=registry)
         for reason in admission_reasons():
             self.rejections.labels(reason)
         for kind in DOWNLOADS:

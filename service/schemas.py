@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from model_store.report import ClassChecks, ClassFigures, MeanFigures, Utility
 from model_store.store import AliasChange
-from service.jobs import JobRecord
-from worker.contract.messages import JobStatus, ReportStatus
+from service.jobs import RETRYABLE, JobRecord
+from worker.contract.messages import ArchiveFormat, GateLevel, ImageFormat, JobStatus, Priority, ReportStatus
 from worker.contract.report_ledger import ReportRecord
 
 EXAMPLE_JOB_ID = "job_01KAQ3V5T8X2M4N6P8R0S2T4V6"
@@ -18,10 +18,16 @@ EXAMPLE_JOB: dict[str, Any] = {
     "id": EXAMPLE_JOB_ID,
     "status": "running",
     "class": "pro_b",
+    "mix": {"pro_b": 500},
     "n": 500,
     "seed": "8123377012345678901",
     "truncation": 1.0,
     "format": "zip",
+    "image_format": "png",
+    "quality": None,
+    "gate": "default",
+    "priority": "batch",
+    "metadata": {},
     "model": {"name": "b-all", "version": "1", "digest": _EXAMPLE_DIGEST},
     "progress": {
         "done": 192,
@@ -36,12 +42,14 @@ EXAMPLE_JOB: dict[str, Any] = {
     "started_at": "2026-11-22T20:15:04.310Z",
     "finished_at": None,
     "expires_at": "2026-11-23T20:15:04.120Z",
+    "deadline_at": None,
     "attempt": 1,
     "error": None,
     "links": {
         "self": f"/jobs/{EXAMPLE_JOB_ID}",
-        "events": None,
+        "events": f"/jobs/{EXAMPLE_JOB_ID}/events",
         "cancel": f"/jobs/{EXAMPLE_JOB_ID}/cancel",
+        "retry": None,
         "shards": None,
         "result": None,
         "certificate": None,
@@ -86,29 +94,40 @@ class LinksBody(_Body):
     self: str
     events: str | None = None
     cancel: str | None = None
+    retry: str | None = None
     shards: str | None = None
     result: str | None = None
     certificate: str | None = None
 
 
 class JobBody(_Body):
-    """A job. `seed` is a string because JavaScript rounds integers over 2^53."""
+    """A job. `seed` is a string because JavaScript rounds integers over 2^53.
+
+    `class` is `mixed` for a job of several; `mix` has the images of each.
+    """
 
     model_config = ConfigDict(frozen=True, json_schema_extra={"examples": [EXAMPLE_JOB]})
 
     id: str
     status: JobStatus
     class_slug: str = Field(serialization_alias="class")
+    mix: dict[str, int]
     n: int
     seed: str
     truncation: float
-    format: str = "zip"
+    format: ArchiveFormat
+    image_format: ImageFormat
+    quality: int | None
+    gate: GateLevel
+    priority: Priority
+    metadata: dict[str, str]
     model: ModelBody
     progress: ProgressBody
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
     expires_at: datetime
+    deadline_at: datetime | None
     attempt: int
     error: JobErrorBody | None
     links: LinksBody
@@ -122,9 +141,16 @@ class JobBody(_Body):
             id=job.job_id,
             status=job.status,
             class_slug=job.class_slug,
+            mix={part.class_slug: part.count for part in spec.parts},
             n=spec.total,
             seed=str(spec.seed),
             truncation=spec.truncation,
+            format=spec.format,
+            image_format=spec.encoding.format,
+            quality=spec.encoding.quality,
+            gate=spec.gate,
+            priority=spec.priority,
+            metadata=dict(spec.metadata),
             model=ModelBody(
                 name=spec.model.name, version=spec.model.version, digest=f"sha256:{spec.model.digest}"
             ),
@@ -133,10 +159,13 @@ class JobBody(_Body):
             started_at=_time(job.started_at) if job.started_at else None,
             finished_at=_time(job.finished_at) if job.finished_at else None,
             expires_at=_time(job.expires_at),
+            deadline_at=_time(job.deadline) if job.deadline else None,
             attempt=job.attempt,
             error=JobErrorBody.model_validate(job.error) if job.error else None,
             links=LinksBody(
                 self=path,
+                events=f"{path}/events",
+                retry=f"{path}/retry" if job.status in RETRYABLE else None,
                 cancel=None if job.status.is_final else f"{path}/cancel",
                 result=f"{path}/result" if is_ready else None,
                 certificate=f"{path}/certificate" if is_ready else None,

@@ -54,7 +54,7 @@ class ServiceSettings(BaseSettings):
     max_concurrent_requests: Annotated[int, Field(ge=1)] = 512
     shutdown_grace_s: Annotated[int, Field(ge=1, le=3_600)] = 8
     shutdown_delay_s: Annotated[float, Field(ge=0, le=3_600)] = 0.0
-    reaper_interval_s: Annotated[float, Field(gt=0, le=60)] = 5.0
+    reaper_interval_s: Annotated[float, Field(gt=0, le=60)] = 2.0
     signing_key_file: Path = Path("~/.local/share/masan/signing_key.pem")
     presigned_urls: bool = True
     max_event_streams: Annotated[int, Field(ge=1, le=10_000)] = 256

@@ -207,6 +207,7 @@ def running(settings: ServiceSettings, clock: Clock, checkpoint: Checkpoint) -> 
         ):
             yield Service(client, redis, settings, checkpoint, clock)
     finally:
+        app.state.services.stopping.set()  # as the process does at a signal
         server.should_exit = True
         thread.join(10)
         assert not thread.is_alive()
