@@ -90,7 +90,7 @@ def test_a_chunk_is_done_once(ledger: JobLedger, redis: "Redis") -> None:
     second = _finish(ledger, 0)
 
     assert (first.is_first, second.is_first, second.next_chunk) == (True, False, None)
-    assert redis.hgetall(keys.COUNTERS) == counters
+    assert redis.hgetall(keys.COUNTERS) == counters | {"chunks:duplicate": "1"}
     assert counters["images:pro_b:tiny@1"] == "10"
     assert ledger.is_chunk_done("job_1", 0)
     assert not ledger.is_chunk_done("job_1", 1)
@@ -110,7 +110,8 @@ def test_racing_reports_of_all_chunks_end_the_job_once(ledger: JobLedger, redis:
         thread.join()
 
     assert sum(outcome.is_first for outcome in outcomes) == 20
-    assert sorted(o.next_chunk for o in outcomes if o.next_chunk is not None) == list(range(2, 20))
+    handed_out = [outcome.next_chunk for outcome in outcomes if outcome.next_chunk is not None]
+    assert len(handed_out) == len(set(handed_out))  # one that was reported meanwhile is left out
     assert redis.hget(keys.COUNTERS, "jobs:succeeded:pro_b") == "1"
     assert list(ledger.done_chunks("job_1")) == list(range(20))
 

@@ -13,7 +13,9 @@ EXPIRY_INDEX = "masan:jobs:expiry"
 COUNTERS = "masan:counters"
 """Hash of fleet-wide counters, bumped only by the done-once fence: `images:{class}:{name@version}`,
 `rejected:{class}:{reason}`, `jobs:{outcome}:{class}`, `chunks:{outcome}`. Besides, what went wrong and
-was tried again: `chunk_retries:{reason}`; attempts to deliver: `webhooks:{outcome}`."""
+was tried again: `chunk_retries:{reason}`; attempts to deliver: `webhooks:{outcome}`. From `tallies`:
+`seconds:{what}:{priority}:{bucket or sum}`, `image_bytes:{name@version}:{encoding}` of `images_stored:...`,
+and `result_bytes`, which goes down again when files are deleted."""
 
 DRAINING = "masan:draining"
 """There while no new job is to be accepted; holds when that began, epoch seconds."""
@@ -53,8 +55,9 @@ def tenant_index_key(tenant: str) -> str:
 
 def job_key(job_id: str) -> str:
     """Hash: status, spec, total, done, rejected, chunk_count, chunks_done, next_chunk, created_at,
-    started_at, finished_at, expires_at, deadline, attempt, error; `collecting` while its files are being
-    deleted, `collected` after that, `deleted` once its owner has asked for it."""
+    started_at, finished_at, expires_at, deadline, attempt, priority, encoding, stored_bytes, error;
+    `collecting` while its files are being deleted, `collected` after that, `deleted` once its owner has asked for it; `parquet_sha256` and
+    `derived_bytes` of what was made of its shards later."""
     return f"masan:job:{job_id}"
 
 
@@ -113,6 +116,11 @@ def chunk_job_id(job_id: str, chunk_index: int, attempt: int = 1) -> str:
 def shard_path(job_id: str, chunk_index: int) -> str:
     """Path of a chunk's tar below the result store's root; its sidecar ends in `.jsonl` instead."""
     return f"{job_id}/{chunk_index:05d}.tar"
+
+
+def parquet_path(job_id: str) -> str:
+    """Path of the parquet file that the service makes of all shards."""
+    return f"{job_id}/result.parquet"
 
 
 def sidecar_path(job_id: str, chunk_index: int) -> str:

@@ -13,6 +13,7 @@ from redis import Redis
 
 from worker.contract import keys, ledger_scripts
 from worker.contract.messages import ChunkResult, JobSpec, JobStatus
+from worker.contract.tallies import encoding_label
 from worker.contract.webhook_ledger import RECORD_TTL_S
 
 
@@ -67,6 +68,8 @@ class JobLedger:
             "expires_at": expires_at,
             "deadline": "" if spec.deadline is None else spec.deadline,
             "attempt": 1,
+            "priority": spec.priority,
+            "encoding": encoding_label(spec.encoding),
         }
         flat = [item for pair in record.items() for item in pair]
         created = self._create(
@@ -121,6 +124,7 @@ class JobLedger:
                     keys.EVENTS_MAX_LENGTH,
                     result.class_slug,
                     model_reference,
+                    result.stored_bytes or result.shard_bytes,
                     *(item for pair in result.rejections.items() for item in pair),
                 ],
             ),
@@ -202,7 +206,8 @@ class JobLedger:
         """
         return bool(
             self._collect(
-                keys=[keys.job_key(job_id), keys.done_key(job_id), keys.EXPIRY_INDEX], args=[job_id, now]
+                keys=[keys.job_key(job_id), keys.done_key(job_id), keys.EXPIRY_INDEX, keys.COUNTERS],
+                args=[job_id, now],
             )
         )
 

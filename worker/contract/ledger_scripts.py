@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from worker.contract.tallies import TALLY, UNSTORE
 from worker.contract.webhook_ledger import ANNOUNCE, AWAIT_AGAIN
 
 # KEYS: job, events, expiry index, then the indexes that list it. ARGV: job id, now, expiry, events limit,
@@ -19,6 +20,7 @@ return 1
 # the call ('' if unknown).
 START: Final = (
     ANNOUNCE
+    + TALLY
     + """
 local status = redis.call('HGET', KEYS[1], 'status')
 if not status then return '' end
@@ -32,6 +34,7 @@ if (status == 'queued' or status == 'running') and deadline and tonumber(ARGV[1]
 end
 if status == 'queued' then
   redis.call('HSET', KEYS[1], 'status', 'running', 'started_at', ARGV[1])
+  observe(KEYS[1], KEYS[3], 'queue_wait', ARGV[1])
   redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[2], '*', 'event', 'status', 'data', '{"status":"running"}')
   return 'running'
 end
@@ -40,19 +43,29 @@ return status
 )
 
 # KEYS: job, done, events, counters, webhook, webhooks due. ARGV: chunk index, result JSON, count, rejected,
-# now, events limit, class slug, model reference, then pairs of rejection reason and count. Returns
-# {first (0/1), status, next chunk or -1}.
+# now, events limit, class slug, model reference, stored bytes, then pairs of rejection reason and count.
+# Returns {first (0/1), status, next chunk or -1}. A chunk that comes after its job's files were deleted
+# changes nothing.
 FINISH_CHUNK: Final = (
     ANNOUNCE
+    + TALLY
     + """
 local status = redis.call('HGET', KEYS[1], 'status')
 if not status then return {0, '', -1} end
-if redis.call('HSETNX', KEYS[2], ARGV[1], ARGV[2]) == 0 then return {0, status, -1} end
+if redis.call('HEXISTS', KEYS[1], 'collecting') == 1 or redis.call('HEXISTS', KEYS[1], 'collected') == 1 then
+  return {0, status, -1}
+end
+if redis.call('HSETNX', KEYS[2], ARGV[1], ARGV[2]) == 0 then
+  redis.call('HINCRBY', KEYS[4], 'chunks:duplicate', 1)
+  return {0, status, -1}
+end
 local done = redis.call('HINCRBY', KEYS[1], 'done', ARGV[3])
 local rejected = redis.call('HINCRBY', KEYS[1], 'rejected', ARGV[4])
 local chunks_done = redis.call('HINCRBY', KEYS[1], 'chunks_done', 1)
 redis.call('HINCRBY', KEYS[4], 'images:' .. ARGV[7] .. ':' .. ARGV[8], ARGV[3])
-for i = 9, #ARGV, 2 do
+store(KEYS[1], KEYS[4], ARGV[9], ARGV[3], ARGV[8])
+if chunks_done == 1 then observe(KEYS[1], KEYS[4], 'first_image', ARGV[5]) end
+for i = 10, #ARGV, 2 do
   redis.call('HINCRBY', KEYS[4], 'rejected:' .. ARGV[7] .. ':' .. ARGV[i], ARGV[i + 1])
 end
 redis.call('HINCRBY', KEYS[4], 'chunks:done', 1)
@@ -64,6 +77,7 @@ if status == 'queued' or status == 'running' then
   local chunk_count = tonumber(redis.call('HGET', KEYS[1], 'chunk_count'))
   if chunks_done == chunk_count then
     redis.call('HSET', KEYS[1], 'status', 'succeeded', 'finished_at', ARGV[5])
+    observe(KEYS[1], KEYS[4], 'duration', ARGV[5])
     redis.call('HINCRBY', KEYS[4], 'jobs:succeeded:' .. redis.call('HGET', KEYS[1], 'class'), 1)
     redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[6], '*', 'event', 'done',
       'data', '{"status":"succeeded"}')
@@ -162,9 +176,12 @@ end
 return 1
 """
 
-# KEYS: job, done, expiry index. ARGV: job id, now. Returns 1 if the job's files are to be deleted now. From
-# here on it has no chunks, whatever happens to its files, and it cannot be retried before it is forgotten.
-COLLECT: Final = """
+# KEYS: job, done, expiry index, counters. ARGV: job id, now. Returns 1 if the job's files are to be deleted
+# now. From here on it has no chunks, whatever happens to its files, and it cannot be retried before it is
+# forgotten.
+COLLECT: Final = (
+    UNSTORE
+    + """
 local status = redis.call('HGET', KEYS[1], 'status')
 if not status then return 1 end
 if status == 'queued' or status == 'running' or status == 'canceling' then return 0 end
@@ -175,5 +192,7 @@ if tonumber(expires_at) > tonumber(ARGV[2]) then
 end
 redis.call('DEL', KEYS[2])
 redis.call('HSET', KEYS[1], 'collecting', ARGV[2], 'done', 0, 'rejected', 0, 'chunks_done', 0)
+unstore(KEYS[1], KEYS[4])
 return 1
 """
+)
