@@ -4,6 +4,7 @@ import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from typing import TypeVar
 
 import httpx
 from redis import Redis
@@ -12,6 +13,8 @@ from tests.integration.service.harness import Service
 from worker.contract.chunk_queue import open_queue
 from worker.process import WorkerProcess
 from worker.settings import WorkerSettings
+
+_T = TypeVar("_T")
 
 
 @contextmanager
@@ -40,6 +43,11 @@ def draw(service: Service) -> None:
 
 def answered(service: Service, ask: Callable[[], httpx.Response]) -> httpx.Response:
     """The answer to `ask`, while a worker draws what it puts into the queue."""
+    return working_meanwhile(service, ask)
+
+
+def working_meanwhile(service: Service, ask: Callable[[], _T]) -> _T:
+    """What `ask` returns, while a worker draws what comes into the queue."""
     with ThreadPoolExecutor(1) as pool, Redis.from_url(service.settings.redis_url) as redis:
         queue = open_queue(redis)
         answer = pool.submit(ask)

@@ -1,6 +1,9 @@
 """POST /verify: files that came from here, that were changed since, and that never were ours."""
 
 import io
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from model_store.image_id import ImageId
 from service.verification import MAX_FILE_BYTES
-from tests.integration.service.drawing import answered
+from tests.integration.service.drawing import answered, working_meanwhile
 from tests.integration.service.harness import Service
 
 pytestmark = pytest.mark.integration
@@ -167,3 +170,33 @@ def test_hostile_bytes_never_upset_the_service(service: Service, head: bytes, ta
     response = service.client.post("/verify", content=head + tail, headers=PNG)
 
     assert (response.status_code, response.json()["verdict"]) == (200, "no_mark")
+
+
+def test_command_asks_the_server_about_an_image(service: Service, tmp_path: Path) -> None:
+    ours, other = tmp_path / "ours.png", tmp_path / "other.png"
+    ours.write_bytes(image_of(service))
+    other.write_bytes(marked(Image.new("RGB", (16, 16)), id_of(service)))
+
+    found = verify_command(service, ours)
+    altered = verify_command(service, other)
+
+    assert (found.returncode, "exact" in found.stdout) == (0, True)
+    assert (altered.returncode, "altered: the pixels are not those" in altered.stderr) == (1, True)
+
+
+def test_command_takes_the_key_of_a_certificate_from_the_server(service: Service, tmp_path: Path) -> None:
+    path = tmp_path / "certificate.json"
+    path.write_bytes(service.client.get(f"/jobs/{service.finished_job()}/certificate").content)
+
+    done = verify_command(service, path)
+
+    assert (done.returncode, "the one given" in done.stdout) == (0, True)
+
+
+def verify_command(service: Service, path: Path) -> "subprocess.CompletedProcess[str]":
+    """`masan verify PATH --server`, while a worker draws what it asks for."""
+    url = str(service.client.base_url)
+    command = [sys.executable, "-m", "masan.cli", "verify", str(path), "--server", url]
+    return working_meanwhile(
+        service, lambda: subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    )
