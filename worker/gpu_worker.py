@@ -1,6 +1,7 @@
 """The worker of the chunk queue: one process, one device, its generator kept."""
 
 import logging
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Final
 
@@ -10,6 +11,7 @@ from rq.job import Job
 from worker.beating_worker import MakingWorker
 from worker.chunks import ChunkMaker, chunks_made_by
 from worker.contract.chunk_queue import enqueue_chunk
+from worker.presence import Presence
 
 logger = logging.getLogger(__name__)
 
@@ -17,7 +19,26 @@ EXIT_GPU_LOST: Final = 71
 
 
 class GpuWorker(MakingWorker[ChunkMaker]):
-    """One device, one queue, one chunk at a time; put down between micro-batches."""
+    """One device, one queue, one chunk at a time; put down between micro-batches.
+
+    before_poll: called before each look at the queue, about once a second while it is empty.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        maker: ChunkMaker,
+        presence: Presence,
+        *,
+        name: str,
+        before_poll: Callable[[], None],
+    ) -> None:
+        super().__init__(queue, maker, presence, name=name)
+        self._before_poll = before_poll
+
+    def before_poll(self) -> None:
+        """See `BeatingWorker`."""
+        self._before_poll()
 
     def making(self) -> AbstractContextManager[None]:
         """See `MakingWorker`."""

@@ -10,17 +10,14 @@ from typing import TypeVar
 
 from redis.exceptions import RedisError
 
-from model_store.builtin import import_builtin
-from model_store.errors import ModelStoreError
 from model_store.sampling import make_reproducible
 from model_store.store import Checkpoint, ModelStore
 from worker.chunks import ChunkMaker
 from worker.contract.chunk_queue import open_queue
 from worker.contract.ledger import JobLedger
-from worker.contract.messages import ModelRef
 from worker.contract.redis_clients import open_redis
+from worker.default_model import DefaultModel
 from worker.device import choose_device, device_label
-from worker.errors import WorkerError
 from worker.generator_cache import GeneratorCache, LoadedGenerator
 from worker.gpu_worker import GpuWorker
 from worker.metrics import WorkerMetrics
@@ -61,6 +58,7 @@ class WorkerProcess:
             warm_up=self._warm_up,
             on_change=self._show_models,
         )
+        self.default_model = DefaultModel(self.store, self.cache, self.presence, settings.default_model)
         self.maker = ChunkMaker(
             ledger=JobLedger(redis),
             queue=self.queue,
@@ -77,8 +75,14 @@ class WorkerProcess:
         make_reproducible()
         try:
             self.presence.start()
-            self.warm_default_model()
-            worker = GpuWorker(self.queue, self.maker, self.presence, name=self._rq_name())
+            self.default_model.load()
+            worker = GpuWorker(
+                self.queue,
+                self.maker,
+                self.presence,
+                name=self._rq_name(),
+                before_poll=self.default_model.follow,
+            )
             worker.take_signals()
             self.presence.set_state("idle")
             logger.info(
@@ -96,33 +100,6 @@ class WorkerProcess:
             return 0
         logger.error("worker ended", extra={"reason": "it lost Redis"})
         return 1
-
-    def warm_default_model(self) -> None:
-        """Load and warm the default model, the built-in one if the store has none of its name.
-
-        A model that cannot be loaded does not keep the worker from its queue: chunks that need it fail with
-        the reason, which is what a client must see, and jobs on other models go on.
-        """
-        try:
-            self._import_builtin_if_missing()
-            checkpoint = self.store.resolve(self.settings.default_model)
-            manifest = checkpoint.manifest
-            self.cache.get(ModelRef(name=manifest.name, version=manifest.version, digest=manifest.digest))
-        except (ModelStoreError, WorkerError, OSError) as error:
-            reason = str(error)
-            logger.error(
-                "default model unavailable", extra={"model": self.settings.default_model, "reason": reason}
-            )
-            self.presence.set_model(None, error=reason)
-
-    def _import_builtin_if_missing(self) -> None:
-        name = self.settings.default_model.partition("@")[0]
-        if self.store.versions(name):
-            return
-        try:
-            import_builtin(self.store)
-        except (ModelStoreError, OSError) as error:
-            logger.warning("built-in model not imported", extra={"reason": str(error)})
 
     def _warm_up(self, loaded: LoadedGenerator) -> None:
         started = time.monotonic()

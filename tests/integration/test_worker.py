@@ -254,7 +254,7 @@ def test_an_interrupted_chunk_is_put_down(stack: Stack, tiny_checkpoint: Checkpo
 def test_a_worker_leaves_the_registry(stack: Stack, tiny_checkpoint: Checkpoint) -> None:
     process = WorkerProcess(stack.settings(worker_name="one"))
     process.presence.start()
-    process.warm_default_model()
+    process.default_model.load()
     entry = json.loads(str(stack.redis.hget(keys.WORKERS, "one")))
 
     process.presence.stop()

@@ -179,6 +179,21 @@ def test_an_idle_worker_stops_at_once_and_says_so_in_json(
     assert "worker ready" in messages
 
 
+def test_a_promotion_reaches_a_worker_that_runs(
+    stack: Stack, tiny_checkpoint: Checkpoint, start: Callable[..., WorkerSubprocess]
+) -> None:
+    stack.store.promote("tiny", "1")
+    worker = start(stack, MASAN_DEFAULT_MODEL="tiny@production")
+    _wait_until(lambda: '"idle"' in str(stack.redis.hget(keys.WORKERS, "one")))
+
+    second = publish_tiny(stack.store, version="2", seed=2)
+    stack.store.promote("tiny", "2")
+    _wait_until(lambda: second.digest in str(stack.redis.hget(keys.WORKERS, "one")), timeout=30)
+
+    assert worker.stop() == 0
+    assert "default model changed" in [line["message"] for line in worker.lines]
+
+
 def test_metrics_are_served(
     stack: Stack, tiny_checkpoint: Checkpoint, start: Callable[..., WorkerSubprocess]
 ) -> None:
