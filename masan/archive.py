@@ -12,6 +12,8 @@ from typing import Any
 from masan.errors import ArchiveCorruptedError, OutputFolderError
 
 MANIFEST = "manifest.jsonl"
+CERTIFICATE = "certificate.json"
+"""What the service signed of the job; `masan verify` reads it."""
 CONTACT_SHEET = "contact_sheet.png"
 _IMAGE_PATH = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}/\d{1,10}\.[a-z0-9]{2,5}")
 
@@ -37,7 +39,7 @@ class SavedJob:
 def verify_archive(path: Path) -> tuple[dict[str, Any], ...]:
     """The manifest's rows, if the archive holds exactly the files they name, each with its sha256.
 
-    Raises ArchiveCorruptedError.
+    Beside them stands the job's certificate, which is not checked here. Raises ArchiveCorruptedError.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -61,6 +63,8 @@ def unpack(path: Path, folder: Path, on_image: Callable[[], None] = lambda: None
         rows = _manifest_rows(archive)
         _check_names(archive, rows)
         archive.extract(MANIFEST, folder)
+        if CERTIFICATE in archive.namelist():
+            archive.extract(CERTIFICATE, folder)
         for row in rows:
             archive.extract(row["file"], folder)
             on_image()
@@ -91,7 +95,7 @@ def check_folder(folder: Path, *, replace: bool) -> SavedJob | None:
         raise OutputFolderError(
             f"{folder} already holds {saved.describe()}; give --force to replace them, or another --output"
         )
-    ours = {MANIFEST, CONTACT_SHEET, *(row["file"] for row in saved.rows)} if saved else set()
+    ours = {MANIFEST, CERTIFICATE, CONTACT_SHEET, *(row["file"] for row in saved.rows)} if saved else set()
     present = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
     others = sorted(set(present) - ours)
     if others:
@@ -116,7 +120,8 @@ def _remove(saved: SavedJob) -> None:
     for parent in {image.parent for image in saved.images}:
         if parent.is_dir() and not any(parent.iterdir()):
             parent.rmdir()
-    (saved.folder / CONTACT_SHEET).unlink(missing_ok=True)
+    for name in (CERTIFICATE, CONTACT_SHEET):
+        (saved.folder / name).unlink(missing_ok=True)
     (saved.folder / MANIFEST).unlink()
 
 
@@ -140,7 +145,7 @@ def _checked_row(row: Any) -> dict[str, Any]:
 
 def _check_names(archive: zipfile.ZipFile, rows: tuple[dict[str, Any], ...]) -> None:
     named = [MANIFEST, *(row["file"] for row in rows)]
-    present = archive.namelist()
+    present = [name for name in archive.namelist() if name != CERTIFICATE]
     for problem, names in (
         ("named but absent", set(named) - set(present)),
         ("present but not named", set(present) - set(named)),

@@ -109,6 +109,19 @@ def test_two_jobs_are_never_mixed_silently(tmp_path: Path) -> None:
         prepare_folder(tmp_path / "out", replace=False)
 
 
+def test_certificate_comes_along_and_goes_with_its_images(tmp_path: Path) -> None:
+    path = make_archive(
+        tmp_path / "result.zip", edit=lambda files, _: files.update({"certificate.json": b"{}"})
+    )
+    verify_archive(path)
+    unpack(path, tmp_path / "out")
+    assert (tmp_path / "out" / "certificate.json").read_bytes() == b"{}"
+
+    prepare_folder(tmp_path / "out", replace=True)
+
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_replacing_removes_what_the_manifest_names(tmp_path: Path) -> None:
     unpack(make_archive(tmp_path / "result.zip"), tmp_path / "out")
     (tmp_path / "out" / "contact_sheet.png").touch()
