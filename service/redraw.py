@@ -210,6 +210,8 @@ class Redrawer:
         status = ledger.transition(job_id, JobStatus.CANCELING, allowed_from=(JobStatus.RUNNING,), now=now)
         if status is None or not status.is_final:
             return
+        ledger.delete(job_id, now=now)
+        ledger.collect(job_id, now=now)
         self._results.delete_job(job_id)
         with self._jobs.redis.pipeline() as pipeline:
             pipeline.delete(keys.job_key(job_id), keys.done_key(job_id), keys.events_key(job_id))

@@ -56,8 +56,8 @@ def tenant_index_key(tenant: str) -> str:
 def job_key(job_id: str) -> str:
     """Hash: status, spec, total, done, rejected, chunk_count, chunks_done, next_chunk, created_at,
     started_at, finished_at, expires_at, deadline, attempt, priority, encoding, stored_bytes, error;
-    `collecting` while its files are being deleted, `collected` after that, `deleted` once its owner has asked for it; `parquet_sha256` and
-    `derived_bytes` of what was made of its shards later."""
+    `collecting` while its files are being deleted, `collected` after that, `deleted` once its owner has asked
+    for it; `parquet_sha256` and `parquet_bytes` of a file made of its shards."""
     return f"masan:job:{job_id}"
 
 
