@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from redis import Redis
 
 from masan.report_settings import ReportWorkerSettings
@@ -53,7 +54,7 @@ def _drawn_features(
     stack: Stack, checkpoint: Checkpoint, extractor: FeatureExtractor
 ) -> npt.NDArray[np.float32]:
     """Of the checkpoint's own pro_b images, of another seed: a generator that is as good as real."""
-    generator = load_generator(stack.store, checkpoint, "cpu")
+    generator = load_generator(stack.store, checkpoint, torch.device("cpu"))
     ids = [ImageId(checkpoint.digest, "pro_b", 1, index) for index in range(MIN_IMAGES)]
     pixels = sample_images(generator, checkpoint.digest, ids, [1] * len(ids), micro_batch=2)
     return extractor.features([image for batch in pixels for image in batch])
