@@ -22,9 +22,11 @@ from service.routes import (
     admin,
     aliases,
     certificates,
+    events,
     generate,
     health,
     images,
+    job_images,
     jobs,
     model_report,
     models,
@@ -61,7 +63,9 @@ def create_app(settings: ServiceSettings, *, clock: Callable[[], float] = time.t
     for module in (
         generate,
         jobs,
+        events,
         results,
+        job_images,
         images,
         certificates,
         verify,
@@ -90,6 +94,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         reaping.cancel()
         with suppress(asyncio.CancelledError):
             await reaping
+        await services.events.aclose()
         services.close()
 
 

@@ -15,8 +15,11 @@ from service.catalogue import ModelCatalogue
 from service.certificate import Certificates
 from service.drain import Drain
 from service.errors import SettingsError
+from service.events import EventStreams
 from service.fleet_metrics import FleetCollector
+from service.idempotency import Idempotency
 from service.job_archive import JobArchives
+from service.job_images import JobImages
 from service.job_queue import JobQueue, ReportQueue
 from service.jobs import JobService
 from service.key_ring import KeyRing
@@ -48,9 +51,12 @@ class Services:
     models: ModelCatalogue
     promotions: Promotions
     jobs: JobService
+    events: EventStreams
+    idempotency: Idempotency
     results: ResultStore
     archives: JobArchives
     certificates: Certificates
+    images: JobImages
     redraws: Redrawer
     reports: ReportService
     reaper: Reaper
@@ -83,6 +89,14 @@ class Services:
         stopping = threading.Event()
         registry = CollectorRegistry()
         registry.register(FleetCollector(jobs, models, results, clock))
+        metrics = HttpMetrics(registry)
+        events = EventStreams(
+            settings.redis_url,
+            max_streams=settings.max_event_streams,
+            keepalive_s=settings.event_keepalive_s,
+            stopping=stopping,
+            gauge=metrics.sse_streams,
+        )
         return cls(
             settings=settings,
             clock=clock,
@@ -93,13 +107,16 @@ class Services:
             models=models,
             promotions=Promotions(store, models),
             jobs=jobs,
+            events=events,
+            idempotency=Idempotency(redis, metrics.idempotent_replays),
             results=results,
             archives=JobArchives(results, jobs.ledger),
             certificates=certificates,
+            images=JobImages(results, jobs.ledger),
             redraws=Redrawer(jobs, models, results, clock, stopping),
             reports=reports,
             reaper=Reaper(redis, queue, jobs, results, reports),
-            metrics=HttpMetrics(registry),
+            metrics=metrics,
             registry=registry,
             stopping=stopping,
         )
