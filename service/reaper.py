@@ -5,10 +5,11 @@ Safe to run in every service process: one at a time holds the lock, and each ste
 """
 
 import logging
+from contextlib import suppress
 from typing import cast
 
 from redis import Redis
-from redis.exceptions import LockError
+from redis.exceptions import LockError, RedisError
 
 from service.job_queue import InFlight, JobQueue
 from service.jobs import ACTIVE_JOBS, JobRecord, JobService
@@ -21,7 +22,8 @@ from worker.contract.messages import FailureCode, JobStatus
 logger = logging.getLogger(__name__)
 
 LOCK = "masan:reaper"
-_LOCK_S = 60.0
+LOCK_S = 10.0
+"""How long a process that died in a round keeps the others from theirs; a living one renews it on the way."""
 GRACE_S = 3.0
 """A chunk is lost if it was nowhere to be seen for so long: taking and finishing one passes through moments
 in which it stands in no list."""
@@ -46,23 +48,30 @@ class Reaper:
         self._results = results
         self._reports = reports
         self._missing_since: dict[str, float] = {}
+        # Rounds may run in different threads, one after the other.
+        self._lock = redis.lock(LOCK, timeout=LOCK_S, blocking=False, thread_local=False)
 
     def run_once(self, now: float) -> bool:
         """One round; False if another process is at it. Raises RedisError, OSError."""
-        lock = self._redis.lock(LOCK, timeout=_LOCK_S, blocking=False)
-        if not lock.acquire():
+        if not self._lock.acquire():
             return False
         try:
             self._queue.collect_abandoned()
             self._tend_active_jobs(now)
+            self._lock.reacquire()
             self._reports.tend(now)
+            self._lock.reacquire()
             self._collect_results(now)
+            self._lock.reacquire()
             self._forget_dead_workers(now)
-        finally:
-            try:
-                lock.release()
-            except LockError:
-                logger.warning("reaper lock was lost", extra={"limit_s": _LOCK_S})
+            self._lock.release()
+        except LockError:
+            # We were away for longer than it lasts; whoever has it now does what is left.
+            logger.warning("reaper lock was lost", extra={"limit_s": LOCK_S})
+        except BaseException:
+            with suppress(RedisError):
+                self._lock.release()
+            raise
         return True
 
     def _tend_active_jobs(self, now: float) -> None:
@@ -70,6 +79,7 @@ class Reaper:
         self._drop_inactive(now)
         missing: dict[str, float] = {}
         for job in self._jobs.active():
+            self._lock.reacquire()
             if job.status is JobStatus.CANCELING:
                 self._finish_canceling(job, in_flight, now)
                 continue
@@ -89,7 +99,7 @@ class Reaper:
             chunk_job_id = keys.chunk_job_id(job.job_id, index, job.attempt)
             if str(index) in done or chunk_job_id in in_flight:
                 continue
-            since = self._missing_since.get(chunk_job_id, now)
+            since = min(now, self._missing_since.get(chunk_job_id, now))  # clocks may be set back
             if now - since < GRACE_S:
                 missing[chunk_job_id] = since
             else:
@@ -144,6 +154,7 @@ class Reaper:
             # A chunk at work may yet write its file.
             if job_id in started or not self._jobs.ledger.collect(job_id, now=now):
                 continue
+            self._lock.reacquire()
             self._results.delete_job(job_id)
             records = self._jobs.records([job_id])
             if not records:

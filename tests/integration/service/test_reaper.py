@@ -10,7 +10,7 @@ from rq.registry import StartedJobRegistry
 
 from service.context import Services
 from service.jobs import ACTIVE_JOBS
-from service.reaper import GRACE_S, LOCK, MAX_LOSSES, TOMBSTONE_S, Reaper
+from service.reaper import GRACE_S, LOCK, LOCK_S, MAX_LOSSES, TOMBSTONE_S, Reaper
 from service.settings import ServiceSettings
 from tests.integration.service.harness import Service
 from worker.contract import keys
@@ -184,6 +184,52 @@ def test_only_one_process_reaps_at_a_time(service: Service, reaper: Reaper) -> N
         assert not reaper.run_once(service.clock())
 
     assert reaper.run_once(service.clock())
+
+
+def test_lock_of_a_process_that_dies_in_its_round_runs_out_within_seconds(
+    service: Service, services: Services, reaper: Reaper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left_ms: list[int] = []
+    monkeypatch.setattr(
+        services.jobs.queue, "collect_abandoned", lambda: left_ms.append(service.redis.pttl(LOCK))
+    )
+
+    assert reaper.run_once(service.clock())
+
+    assert 0 < left_ms[0] <= 10_000
+    assert not service.redis.exists(LOCK)
+
+
+def test_round_that_lost_its_lock_leaves_the_rest_to_the_next_holder(
+    service: Service, services: Services, reaper: Reaper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = service.finished_job()
+    service.redis.hset(keys.job_key(old), "expires_at", service.clock() - 1)
+    service.redis.zadd(keys.EXPIRY_INDEX, {old: service.clock() - 1})
+
+    def freeze() -> None:
+        """As a process that is stopped for longer than its lock lasts."""
+        service.redis.delete(LOCK)
+        assert service.redis.lock(LOCK, timeout=LOCK_S).acquire()
+
+    monkeypatch.setattr(services.jobs.queue, "collect_abandoned", freeze)
+    assert reaper.run_once(service.clock())
+
+    assert (Path(service.settings.result_store_url) / old).exists()
+    assert service.redis.exists(LOCK)
+
+
+def test_clock_set_back_by_a_day_does_not_delay_a_lost_chunk(service: Service, reaper: Reaper) -> None:
+    service.submit(n=100)
+    before = waiting(service)
+    lose_queue(service)
+    now = service.clock()
+
+    reaper.run_once(now + 80_000)
+    reaper.run_once(now)
+    reaper.run_once(now + GRACE_S + 0.1)
+
+    assert sorted(waiting(service)) == sorted(before)
 
 
 def test_long_dead_worker_is_forgotten(service: Service, reaper: Reaper) -> None:
