@@ -1,4 +1,4 @@
-"""What has to be there before service and worker start: an API key and a checkpoint.
+"""What has to be there before service and worker start: an API key, a signing key and a checkpoint.
 
 Runs to its end at each `docker compose up` and changes nothing that is there already. The key itself is
 printed once, when it is made; the file keeps its sha256 alone.
@@ -12,7 +12,9 @@ from pathlib import Path
 from model_store.builtin import import_builtin
 from model_store.errors import ModelStoreError
 from model_store.store import ModelStore
+from service.errors import SettingsError
 from service.keys import ApiKey, KeysFileError, Scope, create_key
+from service.signing import SigningKey
 
 FIRST_KEY_ID = "first-start"
 
@@ -32,7 +34,7 @@ def make_first_key(keys_file: Path) -> str | None:
 
 
 def main() -> None:
-    """Read the two places from the environment, as the service does."""
+    """Read the three places from the environment, as the service does."""
     checkpoint = import_builtin(ModelStore(os.environ["MASAN_MODEL_STORE_URL"]))
     print(f"checkpoint {checkpoint.manifest.reference} is in the store")
     key = make_first_key(Path(os.environ["MASAN_API_KEYS_FILE"]))
@@ -40,10 +42,12 @@ def main() -> None:
         print("API keys are as they were")
     else:
         print(f"API key, shown this once: {key}\nSend it as `Authorization: Bearer {key}`.")
+    signing_key = SigningKey(Path(os.environ["MASAN_SIGNING_KEY_FILE"])).public
+    print(f"certificates are signed with key {signing_key.id}, public key {signing_key.public_key}")
 
 
 if __name__ == "__main__":
     try:
         main()
-    except (ModelStoreError, KeysFileError, OSError) as error:
+    except (ModelStoreError, KeysFileError, SettingsError, OSError) as error:
         sys.exit(f"init: {error}")

@@ -234,6 +234,16 @@ def test_later_starts_leave_the_keys_alone(tmp_path: Path) -> None:
     assert file.read_bytes() == before
 
 
+def test_signing_key_is_made_before_the_service_that_only_reads_it() -> None:
+    init, service = (SERVICES[name] for name in ("init", "service"))
+    folder = "/var/lib/masan/keys"
+
+    assert init["environment"]["MASAN_SIGNING_KEY_FILE"] == f"{folder}/signing_key.pem"
+    assert service["environment"]["MASAN_SIGNING_KEY_FILE"] == f"{folder}/signing_key.pem"
+    assert f"keys:{folder}" in init["volumes"]
+    assert f"keys:{folder}:ro" in service["volumes"]
+
+
 def test_prometheus_accepts_its_configuration() -> None:
     promtool = tool("promtool", "Debian's prometheus")
 
