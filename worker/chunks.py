@@ -171,8 +171,8 @@ class ChunkMaker:
     def _finish(self, request: ChunkRequest, result: ChunkResult) -> Outcome:
         """Mark done, once; the chunk that moves the job's window on is enqueued by whoever moved it."""
         outcome = self.ledger.finish_chunk(request.job_id, request.model.reference, result, now=time.time())
-        if outcome.status is None:  # whoever deletes the job's files was here before us
-            self.results.remove(request)
+        if not outcome.is_first and not self.ledger.is_chunk_done(request.job_id, request.chunk_index):
+            self.results.remove(request)  # whoever deletes the job's files was here before us
             return Outcome.SKIPPED
         record = self.ledger.record(request.job_id) if outcome.next_chunk is not None else None
         if outcome.next_chunk is not None and record is not None:

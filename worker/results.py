@@ -81,12 +81,11 @@ class ResultStore:
         """
         tar, sidecar = _paths(request)
         try:
-            had_tar = self._files.exists(tar)
             try:
                 self._replace(sidecar, shard.sidecar)
                 self._replace(tar, shard.tar)
             except OSError:
-                if not had_tar:
+                if not self._files.exists(tar):  # a tar would be of a worker that made the chunk too
                     self.remove(request)
                 raise
             self._remove_leftovers(request)
