@@ -94,6 +94,11 @@ class FileStore:
         with self._reached():
             return bool(self._fs.exists(self._absolute(path)))
 
+    def size(self, path: str) -> int:
+        """Of a file, in bytes. Raises FileNotFoundError."""
+        with self._reached():
+            return int(self._fs.info(self._absolute(path))["size"])
+
     def folders(self, path: str = "") -> tuple[str, ...]:
         """Names of the folders directly below `path`, sorted; none if `path` is absent."""
         names = (_last_part(entry) for entry in self._listing(path) if entry["type"] == "directory")

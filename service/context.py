@@ -24,6 +24,7 @@ from service.job_queue import JobQueue, ReportQueue
 from service.jobs import JobService
 from service.key_ring import KeyRing
 from service.metrics import HttpMetrics
+from service.parquet_builds import ParquetBuilds
 from service.promotions import Promotions
 from service.rate_limits import RateLimits
 from service.reaper import Reaper
@@ -32,6 +33,8 @@ from service.reports import ReportService
 from service.result_store import ResultStore
 from service.settings import ServiceSettings
 from service.signing import SigningKey
+from service.storage_keeper import StorageKeeper
+from service.storage_limits import StorageLimits
 from worker.contract.redis_clients import open_redis
 
 _REDIS_RETRIES = 3
@@ -77,13 +80,23 @@ class Services:
         rq_redis = open_redis(settings.redis_url, decode_responses=False, retries=_REDIS_RETRIES)
         queue = JobQueue(rq_redis)
         reports = ReportService(redis, ReportQueue(rq_redis))
+        results = _result_store(settings)
         jobs = JobService(
-            redis, queue, result_ttl_s=settings.result_ttl_s, max_queue_images=settings.max_queue_images
+            redis,
+            queue,
+            StorageLimits(
+                redis,
+                results,
+                reserve_bytes=settings.result_reserve_bytes,
+                max_bytes=settings.result_max_bytes,
+            ),
+            result_ttl_s=settings.result_ttl_s,
+            max_queue_images=settings.max_queue_images,
         )
         drain = Drain(redis)
         store = _model_store(settings)
         models = ModelCatalogue(store, settings.default_model, time.monotonic)
-        results = _result_store(settings)
+        storage = StorageKeeper(redis, jobs.ledger, results, max_bytes=settings.result_max_bytes)
         signing_key = SigningKey(settings.signing_key_file)
         certificates = Certificates(redis, jobs.ledger, results, models, signing_key, clock)
         stopping = threading.Event()
@@ -110,12 +123,14 @@ class Services:
             events=events,
             idempotency=Idempotency(redis, metrics.idempotent_replays),
             results=results,
-            archives=JobArchives(results, jobs.ledger),
+            archives=JobArchives(
+                results, jobs.ledger, models, certificates, ParquetBuilds(redis, results, stopping)
+            ),
             certificates=certificates,
             images=JobImages(results, jobs.ledger),
             redraws=Redrawer(jobs, models, results, clock, stopping),
             reports=reports,
-            reaper=Reaper(redis, queue, jobs, results, reports),
+            reaper=Reaper(redis, queue, jobs, results, reports, storage),
             metrics=metrics,
             registry=registry,
             stopping=stopping,

@@ -43,6 +43,10 @@ class ResultStore:
         """Sizes in bytes of a job's files, by path. Raises OSError."""
         return {file.path: file.size_bytes for file in self._files.files(job_id)}
 
+    def size(self, path: str) -> int:
+        """Of one file, in bytes. Raises OSError."""
+        return self._files.size(path)
+
     def creating(self, path: str) -> AbstractContextManager[BinaryIO]:
         """A file to write piece by piece; whole or not at all, once the block ends. Raises OSError."""
         return self._files.creating(path)

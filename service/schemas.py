@@ -50,7 +50,8 @@ EXAMPLE_JOB: dict[str, Any] = {
         "events": f"/jobs/{EXAMPLE_JOB_ID}/events",
         "cancel": f"/jobs/{EXAMPLE_JOB_ID}/cancel",
         "retry": None,
-        "shards": None,
+        "shards": f"/jobs/{EXAMPLE_JOB_ID}/shards",
+        "images": f"/jobs/{EXAMPLE_JOB_ID}/images",
         "result": None,
         "certificate": None,
     },
@@ -96,6 +97,7 @@ class LinksBody(_Body):
     cancel: str | None = None
     retry: str | None = None
     shards: str | None = None
+    images: str | None = None
     result: str | None = None
     certificate: str | None = None
 
@@ -136,7 +138,8 @@ class JobBody(_Body):
     def of(cls, job: JobRecord, *, queue_position: int | None, now: float) -> "JobBody":
         """now: epoch seconds."""
         spec, path = job.spec, f"/jobs/{job.job_id}"
-        is_ready = job.status is JobStatus.SUCCEEDED and now < job.expires_at
+        has_images = job.done > 0 and not job.is_gone(now)
+        is_ready = job.status is JobStatus.SUCCEEDED and not job.is_gone(now)
         return cls(
             id=job.job_id,
             status=job.status,
@@ -167,6 +170,8 @@ class JobBody(_Body):
                 events=f"{path}/events",
                 retry=f"{path}/retry" if job.status in RETRYABLE else None,
                 cancel=None if job.status.is_final else f"{path}/cancel",
+                shards=f"{path}/shards" if has_images else None,
+                images=f"{path}/images" if has_images else None,
                 result=f"{path}/result" if is_ready else None,
                 certificate=f"{path}/certificate" if is_ready else None,
             ),

@@ -1,98 +1,165 @@
-"""A job's images as one archive."""
+"""A job's images as one archive, and as shards while they are being made."""
 
-from collections.abc import Iterator
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Path, Response
 from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
 
+from service.archives.formats import FORMATS
+from service.archives.layout import WholeFile
 from service.auth import Principal, Scope, require
-from service.byte_range import UnsatisfiableRangeError, etag_matches, parse_range
 from service.context import Services, ServicesDep
-from service.errors import JobNotFinishedError, JobUnsuccessfulError, RangeNotSatisfiableError
-from service.job_archive import JobArchive
-from service.jobs import JobRecord, regenerate_path
+from service.downloads import ConditionsDep, Download, download_answers, send
+from service.job_images import not_made
+from service.jobs import JobRecord
 from service.openapi import problems
 from service.parameters import JobIdParameter
-from service.routes.generate import RETRY_AFTER_S
-from worker.contract.messages import JobStatus
+from worker.contract import keys
+from worker.contract.messages import ChunkResult, JobStatus
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 ReaderDep = Annotated[Principal, require(Scope.JOBS_READ)]
+ShardParameter = Annotated[int, Path(ge=0, description="From 0 on, as `/shards` lists them")]
 
-_NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "As `If-None-Match` says"}}
+_TAR: Final = "application/x-tar"
+_RESULT_ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
+    **download_answers(
+        *(info.media_type for info in FORMATS.values()),
+        description="The archive in the format that was asked for",
+        has_digest=False,
+    ),
+    307: {"description": "To a URL of the result store, for what lies there as one file"},
+    **problems(404, 409, 410, 416),
+}
+_SHARD_ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
+    **download_answers(_TAR, description="A tar that never changes", has_digest=True),
+    307: {"description": "To a URL of the result store"},
+    **problems(404, 409, 410, 416),
+}
+
+
+class ShardBody(BaseModel):
+    """A finished shard: the images of one chunk, all of one class. bytes: its length."""
+
+    model_config = ConfigDict(frozen=True)
+
+    index: int
+    class_slug: str = Field(serialization_alias="class")
+    count: int
+    sha256: str
+    bytes: int
+    url: str
+
+
+class ShardListBody(BaseModel):
+    """The shards that are there, in order; there will be `total`, unless the job ends before."""
+
+    model_config = ConfigDict(frozen=True)
+
+    job: str
+    status: JobStatus
+    total: int
+    shards: list[ShardBody]
 
 
 @router.get(
     "/{job_id}/result",
     response_class=StreamingResponse,
-    responses={
-        200: {
-            "content": {"application/zip": {}},
-            "description": "`{class}/{index}.png` and `manifest.jsonl`",
-        },
-        206: {"content": {"application/zip": {}}, "description": "The range asked for"},
-        **_NOT_MODIFIED,
-        **problems(404, 409, 410, 416),
-    },
-    summary="The images as a zip archive",
+    responses=_RESULT_ANSWERS,
+    summary="The images as one archive",
 )
 def get_result(
-    services: ServicesDep,
-    principal: ReaderDep,
-    job_id: JobIdParameter,
-    byte_range: Annotated[str | None, Header(alias="Range", description="One range of bytes")] = None,
-    if_range: Annotated[str | None, Header()] = None,
-    if_none_match: Annotated[str | None, Header()] = None,
+    services: ServicesDep, principal: ReaderDep, job_id: JobIdParameter, conditions: ConditionsDep
 ) -> Response:
-    """Streamed, stored entries, the same bytes each time; a download can be resumed by `Range`."""
+    """The same bytes each time, streamed; a download that broke off goes on by `Range`."""
     job = services.jobs.get_unexpired(job_id, services.clock(), principal)
     if job.status is not JobStatus.SUCCEEDED:
-        raise _no_result(job)
-    archive = services.archives.open(job)
-    headers = {
-        "ETag": archive.etag,
-        "Accept-Ranges": "bytes",
-        "Cache-Control": "private, no-cache",
-        "Content-Disposition": f'attachment; filename="{job.class_slug}-{job.spec.total}-{job.job_id}.zip"',
-    }
-    if etag_matches(if_none_match, archive.etag):
-        return Response(status_code=304, headers=headers)
-    total = archive.layout.size_bytes
-    try:
-        part = parse_range(byte_range, total) if if_range in {None, archive.etag} else None
-    except UnsatisfiableRangeError as error:
-        raise RangeNotSatisfiableError(
-            f"The archive has {total} bytes; {byte_range!r} lies past its end.",
-            headers={"Content-Range": f"bytes */{total}"},
-        ) from error
-    start, stop = (part.start, part.stop) if part else (0, total)
-    headers["Content-Length"] = str(stop - start)
-    if part:
-        headers["Content-Range"] = part.content_range
-    return StreamingResponse(
-        _counted(services, archive, start, stop),
-        status_code=206 if part else 200,
-        headers=headers,
-        media_type="application/zip",
+        raise not_made(job, "the archive")
+    return send(services, conditions, _archive(services, job))
+
+
+@router.get(
+    "/{job_id}/shards",
+    responses=problems(404, 410),
+    summary="The shards that are made",
+)
+def list_shards(services: ServicesDep, principal: ReaderDep, job_id: JobIdParameter) -> ShardListBody:
+    """Also while the job runs, and what a job had made before it failed or was canceled."""
+    job = services.jobs.get_unexpired(job_id, services.clock(), principal)
+    return ShardListBody(
+        job=job_id,
+        status=job.status,
+        total=job.spec.chunk_count,
+        shards=[_shard_body(job, chunk) for chunk in services.images.shards(job)],
     )
 
 
-def _counted(services: Services, archive: JobArchive, start: int, stop: int) -> Iterator[bytes]:
-    counter = services.metrics.download_bytes.labels("zip")
-    for block in services.archives.read(archive, start, stop):
-        counter.inc(len(block))
-        yield block
+@router.get(
+    "/{job_id}/shards/{index}",
+    response_class=StreamingResponse,
+    responses=_SHARD_ANSWERS,
+    summary="One shard",
+)
+def get_shard(
+    services: ServicesDep,
+    principal: ReaderDep,
+    job_id: JobIdParameter,
+    index: ShardParameter,
+    conditions: ConditionsDep,
+) -> Response:
+    """`{class}/{index}` and a suffix for each image. What is sent whole is held against its sha256."""
+    job = services.jobs.get_unexpired(job_id, services.clock(), principal)
+    chunk = services.images.shard(job, index)
+    path, name = keys.shard_path(job_id, index), f"{job_id}-{index:05d}.tar"
+    layout = WholeFile(path, chunk.shard_bytes)
+    download = Download(
+        kind="shard",
+        etag=f'"{chunk.shard_sha256}"',
+        size_bytes=chunk.shard_bytes,
+        media_type=_TAR,
+        file_name=name,
+        path=path,
+        read=partial(layout.read, services.results.open),
+        sha256=chunk.shard_sha256,
+        location=partial(services.results.presigned, path, name),
+    )
+    return send(services, conditions, download)
 
 
-def _no_result(job: JobRecord) -> JobNotFinishedError | JobUnsuccessfulError:
-    if not job.status.is_final or job.status is JobStatus.CANCELING:
-        return JobNotFinishedError(
-            f"Job {job.job_id} is {job.status}: {job.done} of {job.spec.total} images are made.",
-            retry_after_s=RETRY_AFTER_S,
-        )
-    reason = f" ({job.error['code']}: {job.error['message']})" if job.error else ""
-    return JobUnsuccessfulError(
-        f"Job {job.job_id} {job.status}{reason}. Ask again with POST {regenerate_path(job)}."
+for _path, _endpoint in (("/{job_id}/result", get_result), ("/{job_id}/shards/{index}", get_shard)):
+    router.add_api_route(_path, _endpoint, methods=["HEAD"], include_in_schema=False)
+
+
+def _archive(services: Services, job: JobRecord) -> Download:
+    archive = services.archives.open(job)
+    name = f"{job.class_slug}-{job.spec.total}-{job.job_id}{archive.info.suffix}"
+    path, media_type = archive.path, archive.info.media_type
+
+    def location() -> str | None:
+        return None if path is None else services.results.presigned(path, name, media_type=media_type)
+
+    return Download(
+        kind=job.spec.format,
+        etag=archive.etag,
+        size_bytes=archive.layout.size_bytes,
+        media_type=media_type,
+        file_name=name,
+        path=path or job.job_id,
+        read=partial(services.archives.read, archive),
+        sha256=archive.sha256,
+        location=location,
+    )
+
+
+def _shard_body(job: JobRecord, chunk: ChunkResult) -> ShardBody:
+    return ShardBody(
+        index=chunk.chunk_index,
+        class_slug=chunk.class_slug,
+        count=chunk.count,
+        sha256=chunk.shard_sha256,
+        bytes=chunk.shard_bytes,
+        url=f"/jobs/{job.job_id}/shards/{chunk.chunk_index}",
     )

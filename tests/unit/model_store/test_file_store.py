@@ -51,6 +51,7 @@ def test_a_file_written_piece_by_piece_is_there_in_the_end(files: FileStore) -> 
 
     assert not was_there
     assert files.read("a/b.txt") == b"onetwo"
+    assert files.size("a/b.txt") == 6
 
 
 def test_a_file_whose_writer_fails_is_not_there(files: FileStore) -> None:

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.archive import ArchiveSourceError, Entry, Piece, ZipLayout
+from service.archives.layout import Member
+from service.archives.sources import ArchiveSourceError, Piece
+from service.archives.zip_layout import ZipLayout
 
 GIB = 2**30
 
@@ -68,12 +70,12 @@ class RangeReader(io.RawIOBase):
 
 def layout_of(contents: dict[str, bytes]) -> ZipLayout:
     """Each content in two pieces, one after the other in one file with a gap before each."""
-    entries = []
+    members = []
     for name, content in contents.items():
         half = len(content) // 2
         pieces = (Piece(name, 3, half), Piece(name, 3 + half, len(content) - half))
-        entries.append(Entry(name, zlib.crc32(content), pieces))
-    return ZipLayout(entries)
+        members.append(Member(name, zlib.crc32(content), pieces))
+    return ZipLayout(members)
 
 
 def files_of(contents: dict[str, bytes]) -> Files:
@@ -141,8 +143,8 @@ def test_missing_or_short_source_is_noticed(contents: dict[str, bytes]) -> None:
 
 def test_more_files_than_the_old_format_counts() -> None:
     name = "pro_b/{:06d}.png"
-    entries = [Entry(name.format(i), zlib.crc32(b"ab"), (Piece("shard", 0, 2),)) for i in range(65_536)]
-    layout = ZipLayout(entries)
+    members = [Member(name.format(i), zlib.crc32(b"ab"), (Piece("shard", 0, 2),)) for i in range(65_536)]
+    layout = ZipLayout(members)
 
     archive = zipfile.ZipFile(RangeReader(layout, Files({"shard": b"ab"}).open))
 
@@ -151,8 +153,8 @@ def test_more_files_than_the_old_format_counts() -> None:
 
 
 def test_file_behind_four_gib_is_found() -> None:
-    last = Entry("last.bin", zlib.crc32(bytes(5)), (Piece("zeros", 0, 5),))
-    far = [Entry(f"{i}.bin", 0, (Piece("zeros", 0, 3 * GIB),)) for i in range(2)]
+    last = Member("last.bin", zlib.crc32(bytes(5)), (Piece("zeros", 0, 5),))
+    far = [Member(f"{i}.bin", 0, (Piece("zeros", 0, 3 * GIB),)) for i in range(2)]
     layout = ZipLayout([*far, last])
 
     archive = zipfile.ZipFile(RangeReader(layout, lambda _: Zeros()))
@@ -161,14 +163,22 @@ def test_file_behind_four_gib_is_found() -> None:
     assert archive.read("last.bin") == bytes(5)
 
 
-def test_entry_over_four_gib_is_refused() -> None:
-    with pytest.raises(ValueError, match="4 GiB"):
-        ZipLayout([Entry("big.bin", 0, (Piece("zeros", 0, 4 * GIB),))])
+def test_member_over_four_gib_can_be_read() -> None:
+    size = 5 * GIB
+    layout = ZipLayout([Member("big.bin", 0, (Piece("zeros", 0, size),)), Member("last.bin", 0, ())])
+
+    archive = zipfile.ZipFile(RangeReader(layout, lambda _: Zeros()))
+    info = archive.getinfo("big.bin")
+    with archive.open(info) as file:
+        start = file.read(1000)
+
+    assert (info.file_size, info.compress_size, start) == (size, size, bytes(1000))
+    assert archive.getinfo("last.bin").header_offset == 30 + 7 + 20 + size
 
 
 def test_memory_is_blocks_not_files() -> None:
     size = 64 * 2**20
-    layout = ZipLayout([Entry("big.bin", zlib.crc32(bytes(size)), (Piece("zeros", 0, size),))])
+    layout = ZipLayout([Member("big.bin", zlib.crc32(bytes(size)), (Piece("zeros", 0, size),))])
 
     largest = max(len(block) for block in layout.read(lambda _: Zeros()))  # type: ignore[arg-type, return-value]
 
