@@ -14,6 +14,7 @@ import typer
 from typer.exceptions import TyperException
 
 from masan.errors import ExtraMissingError, MasanError
+from masan.keys_command import app as keys_app
 from masan.models_command import app as models_app
 from masan.verify_command import verify
 
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 
 app.add_typer(models_app, name="models")
+app.add_typer(keys_app, name="keys")
 app.command()(verify)
 
 DataDir = Annotated[

@@ -16,7 +16,9 @@ _SCOPES = {
 def keys_file(folder: Path, **limits: int) -> Path:
     """Three keys; `limits` are those of LIMITED."""
     path = folder / "keys.jsonl"
-    rows = [{"id": key[3:-11], "sha256": hash_key(key), "scopes": scopes} for key, scopes in _SCOPES.items()]
+    rows: list[dict[str, object]] = [
+        {"id": key[3:-11], "sha256": hash_key(key), "scopes": scopes} for key, scopes in _SCOPES.items()
+    ]
     rows[-1] |= limits
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
