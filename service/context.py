@@ -94,6 +94,7 @@ class Services:
             max_queue_images=settings.max_queue_images,
         )
         drain = Drain(redis)
+        limits = RateLimits(redis, drain)
         store = _model_store(settings)
         models = ModelCatalogue(store, settings.default_model, time.monotonic)
         storage = StorageKeeper(redis, jobs.ledger, results, max_bytes=settings.result_max_bytes)
@@ -116,7 +117,7 @@ class Services:
             key_ring=KeyRing.from_settings(settings),
             redis=redis,
             drain=drain,
-            limits=RateLimits(redis, drain),
+            limits=limits,
             models=models,
             promotions=Promotions(store, models),
             jobs=jobs,
@@ -128,7 +129,7 @@ class Services:
             ),
             certificates=certificates,
             images=JobImages(results, jobs.ledger),
-            redraws=Redrawer(jobs, models, results, clock, stopping),
+            redraws=Redrawer(jobs, limits, models, results, clock, stopping),
             reports=reports,
             reaper=Reaper(redis, queue, jobs, results, reports, storage),
             metrics=metrics,

@@ -34,7 +34,8 @@ ServiceError
     │   ├── DrainingError           503 draining
     │   ├── OverloadedError         503 overloaded
     │   ├── QueueFullError          503 queue_full
-    │   └── NoWorkerError           503 no_worker
+    │   ├── NoWorkerError           503 no_worker
+    │   └── StoreFullError          507 store_full
     ├── HeadersTooLargeError        431 headers_too_large
     ├── ModelUnusableError          500 model_unusable
     ├── ResultLostError             500 result_lost
@@ -213,6 +214,11 @@ class TooManyJobsError(AdmissionError):
 class DrainingError(AdmissionError):
     code, status, title = "draining", 503, "No new jobs are accepted for now"
     reason = "draining"
+
+
+class StoreFullError(AdmissionError):
+    code, status, title = "store_full", 507, "The result store has no room for the job"
+    reason = "store_full"
 
 
 class OverloadedError(AdmissionError):

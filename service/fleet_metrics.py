@@ -30,6 +30,7 @@ PRIORITIES = ("interactive", "batch")
 _WORKER_STATES = ("starting", "idle", "busy", "stopping", "lost")
 _OUTCOMES = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELED, JobStatus.EXPIRED)
 _RETRY_REASONS = ("worker_lost", "oom", "exception", "timeout")
+EXPIRY_REASONS = ("age", "bytes", "deleted")
 _ACTIVE_STATES = (JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.CANCELING)
 
 
@@ -84,7 +85,9 @@ class FleetCollector(Collector):
         chunks: dict[tuple[str, ...], float] = {("done",): 0.0, ("failed",): 0.0}
         retries: dict[tuple[str, ...], float] = {(reason,): 0.0 for reason in _RETRY_REASONS}
         webhooks: dict[tuple[str, ...], float] = {(outcome.value,): 0.0 for outcome in DeliveryOutcome}
-        expired = 0.0
+        expired: dict[tuple[str, ...], float] = {
+            (self._results.backend, reason): 0.0 for reason in EXPIRY_REASONS
+        }
         for field, text in counters.items():
             kind, *rest = field.split(":")
             value = float(text)
@@ -101,15 +104,17 @@ class FleetCollector(Collector):
                     retries[(reason,)] = value
                 case "webhooks", [outcome]:
                     webhooks[(outcome,)] = value
-                case "results_expired", []:
-                    expired = value
+                case "results_expired", [reason]:
+                    expired[self._results.backend, reason] = value
         yield _counter("masan_jobs_created", "Jobs accepted", ["class", "priority"], created)
         yield _counter("masan_jobs_completed", "Jobs ended", ["class", "outcome"], completed)
         yield _counter("masan_images_generated", "Images made", ["class", "model_version"], images)
         yield _counter("masan_chunks", "Chunks ended", ["outcome"], chunks)
         yield _counter("masan_chunk_retries", "Chunks enqueued again", ["reason"], retries)
         yield _counter("masan_webhook_deliveries", "Attempts to deliver a webhook", ["outcome"], webhooks)
-        yield _counter("masan_result_expired", "Jobs whose files were deleted", [], {(): expired})
+        yield _counter(
+            "masan_result_expired", "Jobs whose files were deleted, and why", ["backend", "reason"], expired
+        )
 
     def _served_classes(self) -> set[tuple[str, str]]:
         return {(slug, found.reference) for found, _ in self._served() for slug in found.manifest.classes}

@@ -7,6 +7,7 @@ from model_store.architectures import accepts
 from model_store.manifest import Manifest
 from model_store.store import Checkpoint
 from service.errors import FieldError, InvalidParameterError, UnknownClassError
+from service.storage_limits import StorageNeed
 from worker.contract.messages import (
     ArchiveFormat,
     ClassCount,
@@ -18,6 +19,8 @@ from worker.contract.messages import (
 from worker.contract.webhook_ledger import Webhook
 
 INTERACTIVE_MAX_IMAGES = 64
+RETRY_AFTER_S = 2
+"""When to look at an unfinished job again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +63,12 @@ class GenerationRequest:
     def effective_priority(self) -> Priority:
         """As asked, else by size."""
         return self.priority or priority_of(self.n)
+
+    @property
+    def storage_need(self) -> StorageNeed:
+        """Room that its images need in the result store."""
+        manifest = self.checkpoint.manifest
+        return StorageNeed(manifest.reference, self.encoding, self.n, self.n, manifest.resolution)
 
     def check(self) -> None:
         """Whether the checkpoint can make it.

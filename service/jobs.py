@@ -21,6 +21,7 @@ from service.ids import JOB_ID_PATTERN, new_job_id
 from service.job_queue import JobQueue, seconds_until
 from service.key_ring import Principal
 from service.keys import Scope
+from service.storage_limits import StorageLimits, StorageNeed
 from service.workers import WorkerStatus, chunk_images, fleet_speed, live_workers
 from worker.contract import keys
 from worker.contract.ledger import JobLedger
@@ -105,15 +106,27 @@ class JobRecord:
         """Images still to be made."""
         return 0 if self.status.is_final else self.spec.total - self.done
 
+    @property
+    def storage_need(self) -> StorageNeed:
+        """Room that its images still need in the result store."""
+        return StorageNeed.of(self.spec, self.images_waiting)
+
 
 class JobService:
     """What the routes do with jobs."""
 
     def __init__(
-        self, redis: "Redis", queue: JobQueue, *, result_ttl_s: float, max_queue_images: int
+        self,
+        redis: "Redis",
+        queue: JobQueue,
+        storage: StorageLimits,
+        *,
+        result_ttl_s: float,
+        max_queue_images: int,
     ) -> None:
         self.redis = redis
         self.queue = queue
+        self._storage = storage
         self.ledger = JobLedger(redis)
         self._webhooks = WebhookLedger(redis)
         self._result_ttl_s = result_ttl_s
@@ -124,15 +137,16 @@ class JobService:
 
         A request whose `job_id` was submitted before gives that job as it is now. Raises UnknownClassError,
         InvalidParameterError for a truncation that the checkpoint's architecture does not have,
-        NoWorkerError, QueueFullError.
+        NoWorkerError, QueueFullError, StoreFullError.
         """
         request.check()
         job_id = request.job_id or new_job_id(now)
-        if request.job_id is not None and (known := self._find(job_id)) is not None:
+        if request.job_id is not None and (known := self.find(job_id)) is not None:
             return known
         workers = live_workers(self.redis, now)
         active = list(self.active())
         self._admit(request.n, workers, active)
+        self._storage.admit(request.storage_need, [job.storage_need for job in active])
         priority = request.effective_priority
         spec = JobSpec(
             job_id=job_id,
@@ -156,13 +170,18 @@ class JobService:
         self._start(spec, now, request)
         return self._known(job_id)
 
+    def find(self, job_id: str) -> JobRecord | None:
+        """The job, whoever it belongs to: for one who knows that already."""
+        record = self.ledger.record(job_id) if JOB_ID_PATTERN.match(job_id) else None
+        return None if record is None else JobRecord.from_hash(record)
+
     def get(self, job_id: str, principal: Principal) -> JobRecord:
         """The job, for whom it belongs to or an administrator.
 
         Every route reads jobs through here: another tenant's job is as unknown as one that never was.
         Raises NotFoundError.
         """
-        job = self._find(job_id)
+        job = self.find(job_id)
         if job is None or not may_see(principal, job):
             raise _unknown_job(job_id)
         return job
@@ -179,7 +198,8 @@ class JobService:
         """Queue a job again that ended without its images, for those that are missing.
 
         A deadline is as far away as it was at first. Raises NotFoundError, ResultExpiredError for a deleted
-        job or a succeeded one that has expired, JobNotRetryableError, NoWorkerError, QueueFullError.
+        job or a succeeded one that has expired, JobNotRetryableError, NoWorkerError, QueueFullError,
+        StoreFullError.
         """
         job = self.get(job_id, principal)
         if job.is_deleted or (job.status is JobStatus.SUCCEEDED and job.is_collected):
@@ -187,7 +207,10 @@ class JobService:
         if job.status not in RETRYABLE:
             raise _not_retryable(job)
         workers = live_workers(self.redis, now)
-        self._admit(job.spec.total - job.done, workers, list(self.active()))
+        active = list(self.active())
+        self._admit(job.spec.total - job.done, workers, active)
+        need = StorageNeed.of(job.spec, job.spec.total - job.done)
+        self._storage.admit(need, [other.storage_need for other in active])
         self.redis.zadd(ACTIVE_JOBS, {job_id: now})
         outcome = self.ledger.retry(
             job.spec,
@@ -243,12 +266,8 @@ class JobService:
         self.ledger.transition(job_id, JobStatus.CANCELED, allowed_from=(JobStatus.QUEUED,), now=now)
         self.ledger.transition(job_id, JobStatus.CANCELING, allowed_from=(JobStatus.RUNNING,), now=now)
 
-    def _find(self, job_id: str) -> JobRecord | None:
-        record = self.ledger.record(job_id) if JOB_ID_PATTERN.match(job_id) else None
-        return None if record is None else JobRecord.from_hash(record)
-
     def _known(self, job_id: str) -> JobRecord:
-        job = self._find(job_id)
+        job = self.find(job_id)
         if job is None:
             raise _unknown_job(job_id)
         return job

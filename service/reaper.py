@@ -15,6 +15,7 @@ from service.job_queue import InFlight, JobQueue
 from service.jobs import ACTIVE_JOBS, JobRecord, JobService
 from service.reports import ReportService
 from service.result_store import ResultStore
+from service.storage_keeper import StorageKeeper
 from service.workers import known_workers
 from worker.contract import keys
 from worker.contract.messages import FailureCode, JobStatus
@@ -40,13 +41,20 @@ class Reaper:
     """Call `run_once` every few seconds. Times are epoch seconds, given by the caller."""
 
     def __init__(
-        self, redis: "Redis", queue: JobQueue, jobs: JobService, results: ResultStore, reports: ReportService
+        self,
+        redis: "Redis",
+        queue: JobQueue,
+        jobs: JobService,
+        results: ResultStore,
+        reports: ReportService,
+        storage: StorageKeeper,
     ) -> None:
         self._redis = redis
         self._queue = queue
         self._jobs = jobs
         self._results = results
         self._reports = reports
+        self._storage = storage
         self._missing_since: dict[str, float] = {}
         # Rounds may run in different threads, one after the other.
         self._lock = redis.lock(LOCK, timeout=LOCK_S, blocking=False, thread_local=False)
@@ -61,9 +69,11 @@ class Reaper:
             self._lock.reacquire()
             self._reports.tend(now)
             self._lock.reacquire()
+            self._storage.make_room(now)
             self._collect_results(now)
             self._lock.reacquire()
             self._forget_dead_workers(now)
+            self._storage.sweep(now, self._lock.reacquire)
             self._lock.release()
         except LockError:
             # We were away for longer than it lasts; whoever has it now does what is left.

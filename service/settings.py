@@ -31,10 +31,11 @@ class ServiceSettings(BaseSettings):
     without API keys (loopback names always are). max_concurrent_requests: answered at once by this process.
     shutdown_grace_s: how long answers under way may take once it is told to stop, and shutdown_delay_s
     before that, how long new ones are accepted while /readyz says that it is stopping. signing_key_file: the
-    key that signs certificates, made at the first start. presigned_urls: whether clients are sent to a
-    result store that can sign URLs. max_event_streams: open at a time in this process. event_keepalive_s: a
-    comment is sent into a stream that was silent for so long. webhook_networks: where webhooks may go
-    although it is not public; http to loopback addresses of them.
+    key that signs certificates, made at the first start. result_reserve_bytes: to stay free where results
+    lie. result_max_bytes: that all of them may take together, 0 for no limit. presigned_urls: whether clients
+    are sent to a result store that can sign URLs. max_event_streams: open at a time in this process.
+    event_keepalive_s: a comment is sent into a stream that was silent for so long.
+    webhook_networks: where webhooks may go although it is not public; http to loopback addresses of them.
     """
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore")
@@ -56,6 +57,8 @@ class ServiceSettings(BaseSettings):
     shutdown_delay_s: Annotated[float, Field(ge=0, le=3_600)] = 0.0
     reaper_interval_s: Annotated[float, Field(gt=0, le=60)] = 2.0
     signing_key_file: Path = Path("~/.local/share/masan/signing_key.pem")
+    result_reserve_bytes: Annotated[int, Field(ge=0)] = 2**30
+    result_max_bytes: Annotated[int, Field(ge=0)] = 0
     presigned_urls: bool = True
     max_event_streams: Annotated[int, Field(ge=1, le=10_000)] = 256
     event_keepalive_s: Annotated[float, Field(gt=0, le=3600)] = 15.0

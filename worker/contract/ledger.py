@@ -49,6 +49,7 @@ class JobLedger:
         self._transition = redis.register_script(ledger_scripts.TRANSITION)
         self._retry = redis.register_script(ledger_scripts.RETRY)
         self._delete = redis.register_script(ledger_scripts.DELETE)
+        self._expire_early = redis.register_script(ledger_scripts.EXPIRE_EARLY)
         self._collect = redis.register_script(ledger_scripts.COLLECT)
 
     def create(self, spec: JobSpec, *, now: float, expires_at: float) -> bool:
@@ -211,9 +212,16 @@ class JobLedger:
             )
         )
 
+    def expire_early(self, job_id: str, *, now: float) -> int:
+        """Let a finished job expire now, to make room. Returns the bytes that this will free, 0 for none."""
+        freed = self._expire_early(keys=[keys.job_key(job_id), keys.EXPIRY_INDEX], args=[job_id, now])
+        return int(cast("int", freed))
+
     def forget(self, spec: JobSpec, *, record_ttl_s: float) -> None:
         """Take a job whose files are deleted off all lists; its record stays a while, to answer for it."""
         job_id = spec.job_id
+        made_room, deleted = self.redis.hmget(keys.job_key(job_id), "made_room", "deleted")
+        reason = "deleted" if deleted else "bytes" if made_room else "age"
         with self.redis.pipeline() as pipeline:
             for key in (keys.job_key, keys.events_key, keys.losses_key):
                 pipeline.expire(key(job_id), int(record_ttl_s))
@@ -222,7 +230,7 @@ class JobLedger:
             pipeline.hdel(keys.job_key(job_id), "collecting")
             for index in (keys.EXPIRY_INDEX, *_list_keys(spec)):
                 pipeline.zrem(index, job_id)
-            pipeline.hincrby(keys.COUNTERS, "results_expired", 1)
+            pipeline.hincrby(keys.COUNTERS, f"results_expired:{reason}", 1)
             pipeline.execute()
 
     def status(self, job_id: str) -> JobStatus | None:

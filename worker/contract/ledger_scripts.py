@@ -147,7 +147,7 @@ while next_chunk < chunk_count and #answer - 3 < tonumber(ARGV[4]) do
 end
 redis.call('HSET', KEYS[1], 'status', 'queued', 'next_chunk', next_chunk, 'expires_at', ARGV[3], 'error', '',
   'deadline', ARGV[6])
-redis.call('HDEL', KEYS[1], 'started_at', 'finished_at', 'collected')
+redis.call('HDEL', KEYS[1], 'started_at', 'finished_at', 'collected', 'made_room')
 redis.call('DEL', KEYS[7])
 for i = 1, 3 do redis.call('PERSIST', KEYS[i]) end
 redis.call('ZADD', KEYS[8], ARGV[3], ARGV[1])
@@ -174,6 +174,19 @@ if redis.call('HSETNX', KEYS[1], 'deleted', ARGV[2]) == 1 and tonumber(expires_a
   redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
 end
 return 1
+"""
+
+# KEYS: job, expiry index. ARGV: job id, now. Returns the bytes that a finished job, which expires now, will
+# free; 0 for any other.
+EXPIRE_EARLY: Final = """
+local status = redis.call('HGET', KEYS[1], 'status')
+if not status or status == 'queued' or status == 'running' or status == 'canceling' then return 0 end
+local bytes = tonumber(redis.call('HGET', KEYS[1], 'stored_bytes') or 0)
+if bytes > 0 and tonumber(redis.call('HGET', KEYS[1], 'expires_at')) > tonumber(ARGV[2]) then
+  redis.call('HSET', KEYS[1], 'expires_at', ARGV[2], 'made_room', 1)
+  redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
+end
+return bytes
 """
 
 # KEYS: job, done, expiry index, counters. ARGV: job id, now. Returns 1 if the job's files are to be deleted
