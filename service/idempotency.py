@@ -57,7 +57,7 @@ return 1
 _COMPLETE: Final = """
 redis.call('HSETNX', KEYS[1], 'answer', ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[2])
-return 1
+return redis.call('HGET', KEYS[1], 'answer')
 """
 
 # KEYS: key, job. ARGV: token, now. A key whose job was made stays with it; only the lease ends.
@@ -155,9 +155,10 @@ class Idempotency:
         """To be called every few seconds while the request is at work."""
         self._renew(keys=[reservation.key], args=[reservation.token, now + LEASE_S])
 
-    def complete(self, reservation: Reservation, answer: Answer) -> None:
-        """Keep the answer; from here on the key gives it."""
-        self._complete(keys=[reservation.key], args=[json.dumps(asdict(answer)), KEPT_S])
+    def complete(self, reservation: Reservation, answer: Answer) -> Answer:
+        """Keep the answer; from here on the key gives it. Returns what is kept: the first one."""
+        kept = self._complete(keys=[reservation.key], args=[json.dumps(asdict(answer)), KEPT_S])
+        return Answer(**json.loads(cast("str", kept)))
 
     def release(self, reservation: Reservation, now: float) -> None:
         """After a failure. A key without a job is free again; a job that was made is found by the next."""

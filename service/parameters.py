@@ -18,7 +18,7 @@ MAX_N = 50_000
 _DIGITS = re.compile(r"^[0-9]{1,40}$")
 
 
-def _plain_digits(value: Any) -> Any:
+def plain_digits(value: Any) -> Any:
     """Keep out what Python's int() takes beside digits: spaces, signs, underscores."""
     if isinstance(value, str) and not _DIGITS.match(value):
         raise ValueError("must be a whole number in decimal digits")
@@ -33,19 +33,25 @@ def _on_the_grid(truncation: float) -> float:
     return steps / TRUNCATION_STEPS
 
 
-ClassParameter = Annotated[
-    str,
-    Query(alias="class", description="One of the checkpoint's classes; see /classes", examples=["pro_b"]),
+OptionalClassParameter = Annotated[
+    str | None,
+    Query(
+        alias="class",
+        description="One of the checkpoint's classes, see /classes; left out with `mix` in the body",
+        examples=["pro_b"],
+    ),
 ]
 # Bounds stand before the validator: the JSON schema shows those of the innermost type only.
-_Count = Annotated[int, Field(ge=1, json_schema_extra={"maximum": MAX_N}), BeforeValidator(_plain_digits)]
+_Count = Annotated[int, Field(ge=1, json_schema_extra={"maximum": MAX_N}), BeforeValidator(plain_digits)]
 _ReportCount = Annotated[
-    int, Field(ge=MIN_REPORT_IMAGES, le=MAX_REPORT_IMAGES), BeforeValidator(_plain_digits)
+    int, Field(ge=MIN_REPORT_IMAGES, le=MAX_REPORT_IMAGES), BeforeValidator(plain_digits)
 ]
-_Seed = Annotated[int, Field(ge=0, le=MAX_SEED), BeforeValidator(_plain_digits)]
+_Seed = Annotated[int, Field(ge=0, le=MAX_SEED), BeforeValidator(plain_digits)]
 _Truncation = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False), AfterValidator(_on_the_grid)]
 
-CountParameter = Annotated[_Count, Query(description="Images to make", examples=[500])]
+OptionalCountParameter = Annotated[
+    _Count | None, Query(description="Images to make; left out with `mix` in the body", examples=[500])
+]
 SeedParameter = Annotated[
     _Seed | None,
     Query(description="The same seed gives the same images; drawn and told in the answer if absent"),

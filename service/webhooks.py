@@ -1,23 +1,39 @@
-"""The optional JSON body of POST /generate: whom to tell when the job ends, checked before it is accepted."""
+"""The optional JSON body of POST /generate: a mix of classes, metadata, and whom to tell of the job's end."""
 
 import base64
 import binascii
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import Depends, Request
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+)
 
 from service.errors import FieldError, InvalidParameterError
+from service.parameters import MAX_N
+from worker.contract.messages import MetadataKey, MetadataValue
 from worker.contract.webhook_ledger import Webhook
 from worker.contract.webhook_target import MAX_URL_LENGTH, Networks, TargetError, resolve_target
 
-MAX_BODY_BYTES: Final = 16_384
+MAX_BODY_BYTES: Final = 65_536
+MAX_METADATA: Final = 32
+MAX_MIX: Final = 64
 _MIN_KEY_BYTES: Final = 24
 _MAX_KEY_BYTES: Final = 64
 """Source of both: the Standard Webhooks specification."""
 
 WebhookEvent = Literal["succeeded", "failed", "canceled", "expired"]
 ALL_EVENTS: Final[tuple[WebhookEvent, ...]] = ("succeeded", "failed", "canceled", "expired")
+
+
+_ClassSlug = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+_ClassImages = Annotated[int, Field(strict=True, ge=1, le=MAX_N)]
 
 
 class _Request(BaseModel):
@@ -59,6 +75,16 @@ class WebhookRequest(_Request):
 class GenerateOptions(_Request):
     """What does not fit a query parameter."""
 
+    mix: dict[_ClassSlug, _ClassImages] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_MIX,
+        description="Images of each class, in place of the parameters `class` and `n`",
+        examples=[{"pro_b": 500, "pre_b": 200}],
+    )
+    metadata: dict[MetadataKey, MetadataValue] = Field(
+        default={}, max_length=MAX_METADATA, description="Your own; the job shows it as it came"
+    )
     webhook: WebhookRequest | None = None
 
 
@@ -75,13 +101,14 @@ REQUEST_BODY: Final[dict[str, Any]] = {
 async def read_options(request: Request) -> GenerateOptions:
     """The request's body, no longer than it may be; whoever may not ask has been refused before it is read.
 
-    Raises InvalidParameterError.
+    Its bytes are kept as `request.state.body`. Raises InvalidParameterError.
     """
     body = b""
     async for block in request.stream():
         body += block
         if len(body) > MAX_BODY_BYTES:
             raise _refused([FieldError("body", f"is over {MAX_BODY_BYTES} bytes")])
+    request.state.body = body
     if not body:
         return GenerateOptions()
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -117,11 +144,19 @@ def _refused(errors: list[FieldError]) -> InvalidParameterError:
     )
 
 
+_ALLOWED: Final = {
+    "mix": f"1 to {MAX_MIX} classes, each with 1 to {MAX_N} images",
+    "metadata": f"at most {MAX_METADATA} names of 1 to 64 letters, digits, ., _, -; texts of at most 512",
+}
+
+
 def _field_error(item: Any) -> FieldError:
     location = [str(part)[:100] for part in item["loc"]]
     name = ".".join(location) or "body"
     if item["type"] == "extra_forbidden":
         owner = WebhookRequest if len(location) > 1 else GenerateOptions
         return FieldError(name, "unknown field", list(owner.model_fields))
-    allowed: list[str] | None = [*ALL_EVENTS] if location[:2] == ["webhook", "events"] else None
+    allowed: str | list[str] | None = _ALLOWED.get(location[0]) if location else None
+    if location[:2] == ["webhook", "events"]:
+        allowed = [*ALL_EVENTS]
     return FieldError(name, str(item["msg"]).removeprefix("Value error, "), allowed)

@@ -5,11 +5,12 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
 
 from service.auth import Principal, Scope, require
 from service.context import Services, ServicesDep
 from service.errors import FieldError, InvalidParameterError
-from service.events import EventStreamResponse, Snapshot
+from service.events import Snapshot
 from service.jobs import JobRecord
 from service.openapi import problems
 from service.parameters import JobIdParameter
@@ -33,7 +34,7 @@ _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
 
 
 @router.get(
-    "/{job_id}/events", responses=_ANSWERS, response_class=EventStreamResponse, summary="A job's events"
+    "/{job_id}/events", responses=_ANSWERS, response_class=StreamingResponse, summary="A job's events"
 )
 async def follow_events(
     services: ServicesDep,

@@ -12,12 +12,12 @@ from fastapi.responses import JSONResponse
 from service.auth import Principal, Scope, require
 from service.byte_range import etag_matches
 from service.context import Services, ServicesDep
+from service.generation import RETRY_AFTER_S
 from service.job_listing import Cursor, JobFilter, page_of_jobs
 from service.jobs import JobRecord
 from service.openapi import problems
 from service.parameters import JobIdParameter
 from service.preferences import parse_prefer
-from service.routes.generate import RETRY_AFTER_S
 from service.schemas import JobBody, JobListBody
 from worker.contract.messages import JobStatus
 

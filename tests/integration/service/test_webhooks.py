@@ -49,7 +49,7 @@ def test_no_answer_shows_a_secret(service: Service) -> None:
         ('{"webhook": {"secret": null}}', "webhook.url"),
         ('{"webhook": {"url": 1}}', "webhook.url"),
         ('{"webhook": "https://8.8.8.8/"}', "webhook"),
-        ('{"metadata": {}}', "metadata"),
+        ('{"colour": {}}', "colour"),
         ("[]", "body"),
         ("{", "body"),
         ("\xff", "body"),
