@@ -22,7 +22,9 @@ from service.errors import (
     ResultLostError,
 )
 from service.generation import GenerationRequest
-from service.jobs import ACTIVE_JOBS, JobRecord, JobService
+from service.jobs import JobRecord, JobService
+from service.key_ring import Principal, tenant_of
+from service.rate_limits import RateLimits
 from service.result_store import ResultStore
 from worker.contract import keys
 from worker.contract.messages import (
@@ -40,6 +42,8 @@ logger = logging.getLogger(__name__)
 DEFAULT_WAIT_S = 30
 _KEPT_S = 600.0
 """For how long a redrawn image lies in the store if this process dies before it deletes it."""
+_RECORD_S = 120.0
+"""For how long its record tells the limits of its key that it has ended."""
 _POLL_S = 0.05
 _LOOK_AT_JOBS = 100
 """Newest jobs that are asked whether one of them delivered the image: one round trip."""
@@ -62,12 +66,14 @@ class Redrawer:
     def __init__(
         self,
         jobs: JobService,
+        limits: RateLimits,
         models: ModelCatalogue,
         results: ResultStore,
         clock: Callable[[], float],
         stopping: threading.Event,
     ) -> None:
         self._jobs = jobs
+        self._limits = limits
         self._models = models
         self._results = results
         self._clock = clock
@@ -85,17 +91,17 @@ class Redrawer:
             ) from error
 
     async def redraw(
-        self, image_id: ImageId, encoding: ImageEncoding, *, tenant: str, wait_s: float
+        self, image_id: ImageId, encoding: ImageEncoding, *, principal: Principal, wait_s: float
     ) -> RedrawnImage:
         """Draw the image and wait for it.
 
-        tenant: whom it counts for. Raises NotFoundError for an id of which there can be no image here,
-        RedrawTimeoutError, RedrawFailedError, ResultLostError, and what refuses any job: NoWorkerError,
-        QueueFullError and others.
+        principal: whom it counts for, as an image of theirs. Raises NotFoundError for an id of which there
+        can be no image here, RedrawTimeoutError, RedrawFailedError, ResultLostError, and what refuses any
+        job: NoWorkerError, QueueFullError and others.
         """
         checkpoint = await run_in_threadpool(self.checkpoint_of, image_id)
-        request = self._request(checkpoint, image_id, encoding, tenant, wait_s)
-        job = await run_in_threadpool(self._jobs.submit, request, self._clock())
+        request = self._request(checkpoint, image_id, encoding, tenant_of(principal), wait_s)
+        job = await run_in_threadpool(self._submit, request, principal)
         try:
             status = await self._wait(job.job_id, wait_s)
             if status is not JobStatus.SUCCEEDED:
@@ -104,7 +110,7 @@ class Redrawer:
             if row.image_id != str(image_id):
                 raise RedrawFailedError(f"A worker of another release drew {row.image_id}, not {image_id}.")
         finally:
-            await run_in_threadpool(self._forget, job.job_id)
+            await run_in_threadpool(self._forget, job.spec)
         return RedrawnImage(checkpoint, row, content)
 
     def delivered(self, image_id: ImageId, tenant: str) -> ImageRow | None:
@@ -169,6 +175,10 @@ class Redrawer:
             ) from error
         return request
 
+    def _submit(self, request: GenerationRequest, principal: Principal) -> JobRecord:
+        now = self._clock()
+        return self._limits.admit(principal, 1, now, lambda: self._jobs.submit(request, now))
+
     async def _wait(self, job_id: str, wait_s: float) -> JobStatus | None:
         """The job's status once it has ended, or after `wait_s` seconds."""
         loop = asyncio.get_running_loop()
@@ -203,21 +213,15 @@ class Redrawer:
             raise ResultLostError("The redrawn image is missing or damaged; ask for it again.") from error
         return row, content
 
-    def _forget(self, job_id: str) -> None:
-        """Delete what an ended job left; one that still runs is stopped and left to its expiry."""
-        now, ledger = self._clock(), self._jobs.ledger
-        ledger.transition(job_id, JobStatus.CANCELED, allowed_from=(JobStatus.QUEUED,), now=now)
-        status = ledger.transition(job_id, JobStatus.CANCELING, allowed_from=(JobStatus.RUNNING,), now=now)
-        if status is None or not status.is_final:
-            return
+    def _forget(self, spec: JobSpec) -> None:
+        """Delete what an ended job left. One that still runs is stopped, and collected once it has ended."""
+        now, ledger, job_id = self._clock(), self._jobs.ledger, spec.job_id
         ledger.delete(job_id, now=now)
-        ledger.collect(job_id, now=now)
-        self._results.delete_job(job_id)
-        with self._jobs.redis.pipeline() as pipeline:
-            pipeline.delete(keys.job_key(job_id), keys.done_key(job_id), keys.events_key(job_id))
-            pipeline.zrem(ACTIVE_JOBS, job_id)
-            pipeline.zrem(keys.EXPIRY_INDEX, job_id)
-            pipeline.execute()
+        ledger.transition(job_id, JobStatus.CANCELED, allowed_from=(JobStatus.QUEUED,), now=now)
+        ledger.transition(job_id, JobStatus.CANCELING, allowed_from=(JobStatus.RUNNING,), now=now)
+        if ledger.collect(job_id, now=now):
+            self._results.delete_job(job_id)
+            ledger.forget(spec, record_ttl_s=_RECORD_S)
 
 
 def _chunk_of(spec: JobSpec, image_id: ImageId) -> int | None:

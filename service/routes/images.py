@@ -102,14 +102,15 @@ async def get_image(
     encoding = _encoding(image_format, quality)
     media_type = negotiate(accept, [encoding.media_type, _JSON])
     wait_s = parse_prefer(prefer).wait_s
-    tenant = tenant_of(principal)
     image = await services.redraws.redraw(
-        wanted, encoding, tenant=tenant, wait_s=DEFAULT_WAIT_S if wait_s is None else wait_s
+        wanted, encoding, principal=principal, wait_s=DEFAULT_WAIT_S if wait_s is None else wait_s
     )
     given = {"sha256": sha256, "pixels_sha256": pixels_sha256}
     match = _match_given(image.row, given)
     if match is None:
-        match = await run_in_threadpool(_match_delivered, services, wanted, image, tenant, encoding)
+        match = await run_in_threadpool(
+            _match_delivered, services, wanted, image, tenant_of(principal), encoding
+        )
     headers = {"Cache-Control": "private, no-cache", "Vary": "Accept, Prefer"}
     if match is not None:
         headers["Masan-Digest-Match"] = str(match).lower()

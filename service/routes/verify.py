@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from model_store.image_id import ImageId
 from model_store.origin import read_origin
-from service.auth import PrincipalDep, Scope, require, tenant_of
+from service.auth import PrincipalDep, Scope, require
 from service.context import ServicesDep
 from service.errors import (
     BodyTooLargeError,
@@ -98,7 +98,7 @@ async def verify(
         image = await services.redraws.redraw(
             image_id,
             encoding,
-            tenant=tenant_of(principal),
+            principal=principal,
             wait_s=DEFAULT_WAIT_S if wait_s is None else wait_s,
         )
     except NotFoundError as error:  # of an id that its checkpoint cannot have given

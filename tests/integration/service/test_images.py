@@ -11,7 +11,6 @@ import httpx
 import pytest
 
 from model_store.image_id import ImageId
-from service.jobs import ACTIVE_JOBS
 from tests.integration.service.drawing import answered, drawn_job
 from tests.integration.service.harness import Service
 from worker.contract import keys
@@ -112,8 +111,10 @@ def test_nothing_is_listed_and_nothing_is_left(service: Service) -> None:
     assert redraw(service, id_of(service)).status_code == 200
 
     assert service.client.get("/jobs").json()["jobs"] == []
-    assert service.redis.keys("masan:job:*") == []
-    assert (service.redis.zcard(ACTIVE_JOBS), service.redis.zcard(keys.EXPIRY_INDEX)) == (0, 0)
+    assert service.redis.zcard(keys.EXPIRY_INDEX) == 0
+    assert int(str(service.redis.hget(keys.COUNTERS, "result_bytes"))) == 0
+    kept = service.redis.keys("masan:job:*")
+    assert all(0 < service.redis.ttl(key) <= 120 for key in kept)
     assert {path.name for path in results.iterdir()} == before
 
 
@@ -122,7 +123,9 @@ def test_without_a_worker_that_draws_it_times_out_and_is_withdrawn(service: Serv
 
     assert (response.status_code, response.json()["code"]) == (504, "redraw_timeout")
     assert int(response.headers["retry-after"]) > 0
-    assert service.redis.keys("masan:job:*") == []
+    assert service.redis.zcard(keys.EXPIRY_INDEX) == 0
+    records = [key for key in service.redis.keys("masan:job:*") if str(key).count(":") == 2]
+    assert [service.redis.hget(key, "status") for key in records] == ["canceled"]
 
 
 def test_failed_drawing_says_why(service: Service) -> None:
