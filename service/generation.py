@@ -21,8 +21,6 @@ from worker.contract.webhook_ledger import Webhook
 INTERACTIVE_MAX_IMAGES = 64
 RETRY_AFTER_S = 2
 """When to look at an unfinished job again."""
-RETRY_AFTER_S = 2
-"""When to look at an unfinished job again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

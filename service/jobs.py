@@ -170,6 +170,102 @@ class JobService:
         self._start(spec, now, request)
         return self._known(job_id)
 
+    def find(self, job_id: str) -> JobRecord | None:
+        """The job, whoever it belongs to: for one who knows that already."""
+        record = self.ledger.record(job_id) if JOB_ID_PATTERN.match(job_id) else None
+        return None if record is None else JobRecord.from_hash(record)
+
+    def get(self, job_id: str, principal: Principal) -> JobRecord:
+        """The job, for whom it belongs to or an administrator.
+
+        Every route reads jobs through here: another tenant's job is as unknown as one that never was.
+        Raises NotFoundError.
+        """
+        job = self.find(job_id)
+        if job is None or not may_see(principal, job):
+            raise _unknown_job(job_id)
+        return job
+
+    def get_unexpired(self, job_id: str, now: float, principal: Principal) -> JobRecord:
+        """As `get`. Raises NotFoundError, and ResultExpiredError once the job's images may be gone."""
+        job = self.get(job_id, principal)
+        if job.is_gone(now):
+            happened = "was deleted" if job.is_deleted else "has expired"
+            raise ResultExpiredError(f"Job {job_id} {happened}. {regenerate_hint(job)}")
+        return job
+
+    def retry(self, job_id: str, now: float, principal: Principal) -> JobRecord:
+        """Queue a job again that ended without its images, for those that are missing.
+
+        A deadline is as far away as it was at first. Raises NotFoundError, ResultExpiredError for a deleted
+        job or a succeeded one that has expired, JobNotRetryableError, NoWorkerError, QueueFullError,
+        StoreFullError.
+        """
+        job = self.get(job_id, principal)
+        if job.is_deleted or (job.status is JobStatus.SUCCEEDED and job.is_collected):
+            self.get_unexpired(job_id, now, principal)
+        if job.status not in RETRYABLE:
+            raise _not_retryable(job)
+        workers = live_workers(self.redis, now)
+        active = list(self.active())
+        self._admit(job.spec.total - job.done, workers, active)
+        need = StorageNeed.of(job.spec, job.spec.total - job.done)
+        self._storage.admit(need, [other.storage_need for other in active])
+        self.redis.zadd(ACTIVE_JOBS, {job_id: now})
+        outcome = self.ledger.retry(
+            job.spec,
+            window=_CHUNKS_PER_WORKER * len(workers),
+            now=now,
+            expires_at=now + self._result_ttl_s,
+            deadline=None if job.spec.deadline is None else now + job.spec.deadline - job.created_at,
+        )
+        if not outcome.attempt:
+            raise _not_retryable(self._known(job_id))
+        chunks = [job.spec.chunk(index) for index in outcome.chunks]
+        self.queue.enqueue(chunks, at_front=job.spec.at_front, attempt=outcome.attempt)
+        return self._known(job_id)
+
+    def delete(self, job_id: str, now: float, principal: Principal) -> None:
+        """Stop a job and let its files and its record go; again is fine. Raises NotFoundError."""
+        self.get(job_id, principal)
+        self.ledger.delete(job_id, now=now)
+        self._stop(job_id, now)
+
+    def cancel(self, job_id: str, now: float, principal: Principal) -> JobRecord:
+        """Ask a job to stop; canceling twice is fine. Raises NotFoundError, JobFinishedError."""
+        self.get(job_id, principal)
+        self._stop(job_id, now)
+        job = self._known(job_id)
+        if job.status not in {JobStatus.CANCELED, JobStatus.CANCELING}:
+            raise JobFinishedError(f"Job {job_id} is {job.status} and can no longer be canceled.")
+        return job
+
+    def queue_position(self, job: JobRecord) -> int | None:
+        """Place of a queued job's first waiting chunk in the line, None once it runs."""
+        if job.status is not JobStatus.QUEUED:
+            return None
+        first = 0
+        if job.done:  # it is retried
+            done = set(cast("list[str]", self.redis.hkeys(keys.done_key(job.job_id))))
+            first = next((index for index in range(job.next_chunk) if str(index) not in done), 0)
+        return self.queue.position(keys.chunk_job_id(job.job_id, first, job.attempt))
+
+    def active(self) -> Iterator[JobRecord]:
+        """Jobs that are not in a final state, oldest first."""
+        job_ids = cast("list[str]", self.redis.zrange(ACTIVE_JOBS, 0, -1))
+        yield from (job for job in self.records(job_ids) if not job.status.is_final)
+
+    def records(self, job_ids: list[str]) -> list[JobRecord]:
+        """The records there are, in the order asked for; one round trip."""
+        pipeline = self.redis.pipeline(transaction=False)
+        for job_id in job_ids:
+            pipeline.hgetall(keys.job_key(job_id))
+        return [JobRecord.from_hash(record) for record in pipeline.execute() if record]
+
+    def _stop(self, job_id: str, now: float) -> None:
+        self.ledger.transition(job_id, JobStatus.CANCELED, allowed_from=(JobStatus.QUEUED,), now=now)
+        self.ledger.transition(job_id, JobStatus.CANCELING, allowed_from=(JobStatus.RUNNING,), now=now)
+
     def _known(self, job_id: str) -> JobRecord:
         job = self.find(job_id)
         if job is None:
