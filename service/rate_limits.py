@@ -41,7 +41,10 @@ if limit == 0 then return {1, 0, 0, 0, used} end
 local now, period = tonumber(ARGV[1]), tonumber(ARGV[3])
 local interval = period / limit
 local due = math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), now)
-due = math.min(due, now + period)
+if due > now + period then  -- the clock was put back
+  due = now + period
+  redis.call('SET', KEYS[1], string.format('%.6f', due), 'EX', period + 1)
+end
 local passes_in = due + interval - period - now
 if passes_in > 1e-6 then return {0, 0, math.ceil(passes_in), math.ceil(due - now), used} end
 due = due + interval

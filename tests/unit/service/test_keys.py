@@ -76,7 +76,7 @@ def test_a_broken_file_is_not_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     path.write_text("{}\n")
 
-    with pytest.raises(KeysFileError, match="line 1 .*see id, scopes, sha256"):
+    with pytest.raises(KeysFileError, match=r"line 1 .*see id, scopes, sha256"):
         add(path)
 
     assert path.read_text() == "{}\n"
