@@ -39,6 +39,8 @@ from worker.contract.redis_clients import open_redis
 
 _REDIS_RETRIES = 3
 """A client is told after a second or two that the queue is away; it can repeat the request itself."""
+_REDIS_TIMEOUT_S = 2.0
+"""Of a Redis that does not answer at all it is told within ten: it is waited for once for each attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +78,8 @@ class Services:
     @classmethod
     def build(cls, settings: ServiceSettings, clock: Callable[[], float]) -> Self:
         """Opens nothing yet: Redis connects at first use. Raises SettingsError."""
-        redis = open_redis(settings.redis_url, decode_responses=True, retries=_REDIS_RETRIES)
-        rq_redis = open_redis(settings.redis_url, decode_responses=False, retries=_REDIS_RETRIES)
+        redis = _open_redis(settings, decode_responses=True)
+        rq_redis = _open_redis(settings, decode_responses=False)
         queue = JobQueue(rq_redis)
         reports = ReportService(redis, ReportQueue(rq_redis))
         results = _result_store(settings)
@@ -136,6 +138,15 @@ class Services:
             registry=registry,
             stopping=stopping,
         )
+
+
+def _open_redis(settings: ServiceSettings, *, decode_responses: bool) -> "Redis":
+    return open_redis(
+        settings.redis_url,
+        decode_responses=decode_responses,
+        retries=_REDIS_RETRIES,
+        timeout_s=_REDIS_TIMEOUT_S,
+    )
 
 
 def _model_store(settings: ServiceSettings) -> ModelStore:

@@ -12,8 +12,12 @@ HEALTH_CHECK_INTERVAL_S = 15
 SOCKET_TIMEOUT_S = 10.0
 
 
-def open_redis(url: str, *, decode_responses: bool, retries: int = WORKER_RETRIES) -> "Redis":
+def open_redis(
+    url: str, *, decode_responses: bool, retries: int = WORKER_RETRIES, timeout_s: float = SOCKET_TIMEOUT_S
+) -> "Redis":
     """A client that repeats a command through `retries` lost connections before it gives up.
+
+    timeout_s: without an answer for so long, a connection counts as lost.
 
     Raises ValueError for a URL that is none. Nothing connects before the first command.
     """
@@ -22,8 +26,8 @@ def open_redis(url: str, *, decode_responses: bool, retries: int = WORKER_RETRIE
         decode_responses=decode_responses,
         retry=Retry(ExponentialWithJitterBackoff(base=BACKOFF_BASE_S, cap=BACKOFF_CAP_S), retries=retries),
         health_check_interval=HEALTH_CHECK_INTERVAL_S,
-        socket_timeout=SOCKET_TIMEOUT_S,
-        socket_connect_timeout=SOCKET_TIMEOUT_S,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
     )
     return client
 
