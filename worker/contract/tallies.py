@@ -68,7 +68,7 @@ local function unstore(job, counters)
   local bytes = redis.call('HGET', job, 'stored_bytes')
   if bytes then
     redis.call('HINCRBY', counters, 'result_bytes', -tonumber(bytes))
-    redis.call('HDEL', job, 'stored_bytes')
+    redis.call('HDEL', job, 'stored_bytes', 'parquet_bytes', 'parquet_sha256')
   end
 end
 """

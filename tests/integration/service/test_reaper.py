@@ -62,6 +62,23 @@ def test_lost_chunks_are_enqueued_again(service: Service, reaper: Reaper) -> Non
     assert service.metric('masan_chunk_retries_total{reason="worker_lost"}') == 2
 
 
+def test_chunk_whose_taker_was_cut_off_is_enqueued_and_left_nowhere_else(
+    service: Service, reaper: Reaper
+) -> None:
+    job_id, ended = str(service.submit(n=4)["id"]), service.finished_job()
+    queue = open_queue(open_redis(service.settings.redis_url, decode_responses=False))
+    taken = [keys.chunk_job_id(each, 0) for each in (job_id, ended)]
+    lose_queue(service)
+    service.redis.rpush(queue.intermediate_queue_key, *taken)
+
+    reaper.run_once(service.clock())
+    assert queue.intermediate_queue.get_job_ids() == taken
+    reaper.run_once(service.clock() + GRACE_S + 0.1)
+
+    assert queue.intermediate_queue.get_job_ids() == []
+    assert waiting(service) == [keys.chunk_job_id(job_id, 0)]
+
+
 def test_chunk_in_flight_is_left_alone(service: Service, reaper: Reaper) -> None:
     service.submit(n=100)
     before = waiting(service)
@@ -159,7 +176,7 @@ def test_expired_files_are_deleted_and_the_record_answers_410(service: Service, 
     assert service.client.get(f"/jobs/{old}").status_code == 410
     assert 0 < service.redis.ttl(keys.job_key(old)) <= TOMBSTONE_S
     assert [job["id"] for job in service.client.get("/jobs").json()["jobs"]] == [kept]
-    assert service.metric("masan_result_expired_total") == 1
+    assert service.metric('masan_result_expired_total{backend="file",reason="age"}') == 1
 
 
 def test_job_that_outlives_its_time_expires(service: Service, reaper: Reaper) -> None:
