@@ -43,6 +43,10 @@ _LIMITS: Final = {
 }
 
 
+_LUMA_WEIGHTS: Final = tuple(np.uint16(round(weight * 256)) for weight in LUMA_WEIGHTS)
+"""They sum up to 256, so that 16 bits hold every sum."""
+
+
 class Range(NamedTuple):
     """Both ends are inside."""
 
@@ -140,9 +144,11 @@ class Gate:
 
 def _luma_spread(pixels: Pixels) -> tuple[float, int]:
     """Standard deviation of luma above any scale bar, and how many of its 256 levels occur."""
-    weights = np.rint(LUMA_WEIGHTS * 256).astype(np.uint16)  # sum up to 256, so that nothing overflows
-    luma = (above_scale_bar(pixels) * weights).sum(axis=2, dtype=np.uint16) >> 8
-    count = np.bincount(luma.ravel(), minlength=256)
+    rows = above_scale_bar(pixels)
+    luma = np.full(rows.shape[:2], 128, dtype=np.uint16)  # half of a level, for rounding
+    for channel, weight in enumerate(_LUMA_WEIGHTS):
+        luma += rows[..., channel] * weight
+    count = np.bincount((luma >> 8).ravel(), minlength=256)
     share, level = count / luma.size, np.arange(256)
     mean = share @ level
     return float(np.sqrt(share @ np.square(level - mean))), int(np.count_nonzero(count))
