@@ -43,6 +43,10 @@ class _RqQueue:
         """Let RQ take back the jobs whose worker stopped beating."""
         self._started.cleanup()
 
+    def taken(self) -> list[str]:
+        """Jobs that a worker takes at this moment, and those that one died or lost its connection over."""
+        return self._queue.intermediate_queue.get_job_ids()
+
     def forget(self, rq_id: str) -> None:
         """Drop a job from RQ's intermediate list, where a worker that died while taking it left it."""
         self._queue.intermediate_queue.remove(rq_id)

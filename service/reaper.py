@@ -56,6 +56,7 @@ class Reaper:
         self._reports = reports
         self._storage = storage
         self._missing_since: dict[str, float] = {}
+        self._taken_since: dict[str, float] = {}
         # Rounds may run in different threads, one after the other.
         self._lock = redis.lock(LOCK, timeout=LOCK_S, blocking=False, thread_local=False)
 
@@ -100,6 +101,21 @@ class Reaper:
                 continue
             missing.update(self._tend_chunks(job, in_flight, now))
         self._missing_since = missing
+        self._forget_taken(in_flight, now)
+
+    def _forget_taken(self, in_flight: InFlight, now: float) -> None:
+        """Drop what nobody takes any more; if it is still needed, it is missing, and enqueued as such.
+
+        Left to RQ it would be there for a minute more, and then fail once more.
+        """
+        taken: dict[str, float] = {}
+        for rq_id in self._queue.taken():
+            since = min(now, self._taken_since.get(rq_id, now))
+            if now - since < GRACE_S:
+                taken[rq_id] = since
+            elif rq_id not in in_flight.started:
+                self._queue.forget(rq_id)
+        self._taken_since = taken
 
     def _tend_chunks(self, job: JobRecord, in_flight: InFlight, now: float) -> dict[str, float]:
         """Enqueue again what is lost; returns what is missing, with the time it was first missed."""
