@@ -119,7 +119,7 @@ class Redrawer:
         files = [
             (job.job_id, chunk_index)
             for job in self._jobs.records(cast("list[str]", newest))
-            if (chunk_index := _chunk_of(job.spec, image_id)) is not None
+            if (chunk_index := chunk_of(job.spec, image_id)) is not None
         ]
         for job_id, chunk_index in files[:_LOOK_AT_FILES]:
             try:
@@ -224,7 +224,7 @@ class Redrawer:
             ledger.forget(spec, record_ttl_s=_RECORD_S)
 
 
-def _chunk_of(spec: JobSpec, image_id: ImageId) -> int | None:
+def chunk_of(spec: JobSpec, image_id: ImageId) -> int | None:
     """The chunk of a job that makes the image, None if the job does not make it."""
     is_same = (
         spec.model.digest.startswith(image_id.digest)

@@ -3,11 +3,13 @@
 import hashlib
 import io
 import json
+import time
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from masan.verify import check_job
 from model_store.certificate import Certificate, parse_public_key, read_certificate
 from service.app import create_app
 from service.context import Services
@@ -56,6 +58,31 @@ def test_certificate_covers_every_file_of_the_archive(service: Service) -> None:
     assert certificate.images_sha256 == hashlib.sha256(digests).hexdigest()
     shards = [service.shard_file(job_id, index) for index in range(len(certificate.shards))]
     assert [hashlib.sha256(shard.read_bytes()).hexdigest() for shard in shards] == list(certificate.shards)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "npz", "parquet"])
+def test_every_archive_holds_its_certificate_and_is_proven_by_it(
+    service: Service, tmp_path: Path, kind: str
+) -> None:
+    job_id = str(service.submit(n=20, seed=5, format=kind)["id"])
+    service.finish(job_id)
+    path = tmp_path / f"job.{kind}"
+    path.write_bytes(result_of(service, job_id))
+    key = parse_public_key(service.client.get("/certificates/key").json()["public_key"])
+
+    findings = check_job(path, key)
+
+    assert findings.problems == []
+    assert "the certificate is of these images" in findings.facts
+
+
+def result_of(service: Service, job_id: str) -> bytes:
+    """A job's archive; a parquet file is made at the first time that it is asked for."""
+    deadline = time.monotonic() + 20
+    while (response := service.client.get(f"/jobs/{job_id}/result")).status_code != 200:
+        assert response.headers.get("retry-after") and time.monotonic() < deadline, response.text
+        time.sleep(0.1)
+    return response.content
 
 
 def test_certificate_brings_the_figures_of_the_checkpoints_report(service: Service) -> None:

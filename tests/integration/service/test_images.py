@@ -6,9 +6,12 @@ import json
 import zipfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from model_store.image_id import ImageId
 from tests.integration.service.drawing import answered, drawn_job
@@ -182,3 +185,22 @@ def test_wrong_parameters_are_refused_by_name(service: Service, name: str, value
     response = service.client.get(f"/images/{id_of(service)}", params={name: value})
 
     assert (response.status_code, response.json()["errors"][0]["name"]) == (422, name)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(min_size=1, max_size=200))
+def test_any_text_for_an_id_is_answered_with_a_problem(service: Service, text: str) -> None:
+    response = service.client.get(f"/images/{quote(text.encode('utf-8', 'surrogatepass'), safe='')}")
+
+    assert response.status_code in {404, 422}  # 404: what a slash cuts in two
+    assert response.headers["content-type"] == "application/problem+json"
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.from_regex(r"[0-9a-f]{16}(\.[a-z]{1,5})(\.[0-9]{1,20})(\.[0-9]{1,4}){2}\.[0-9]{1,5}", fullmatch=True)
+)
+def test_any_id_of_another_checkpoint_is_unknown_or_refused(service: Service, text: str) -> None:
+    response = service.client.get(f"/images/{text}")
+
+    assert (response.status_code, response.json()["code"]) in {(404, "not_found"), (422, "invalid_parameter")}
