@@ -6,6 +6,7 @@ from typing import cast
 from redis import Redis
 
 from service.jobs import ACTIVE_JOBS
+from service.storage_keeper import OWNER, SWEPT_AT
 from worker.contract import keys
 
 _QUEUE = f"rq:queue:{keys.CHUNK_QUEUE}"
@@ -18,6 +19,8 @@ _FLEET = frozenset(
         keys.WORKERS,
         keys.EXPIRY_INDEX,
         keys.tenant_index_key(""),
+        OWNER,
+        SWEPT_AT,
         "rq:clean_groups",
         "rq:finished:chunks",
         "rq:failed:chunks",
@@ -60,7 +63,9 @@ def unaccounted_files(redis: "Redis", results: Path) -> list[str]:
     for job_id in cast("list[str]", redis.zrange(keys.JOB_INDEX, 0, -1)):
         for index in cast("list[str]", redis.hkeys(keys.done_key(job_id))):
             expected |= {keys.shard_path(job_id, int(index)), keys.sidecar_path(job_id, int(index))}
-    found = {str(path.relative_to(results)) for path in results.rglob("*") if path.is_file()}
+    # What a killed writer left half-written has a dotted name, and is swept.
+    files = (path for path in results.rglob("*") if path.is_file() and not path.name.startswith("."))
+    found = {str(path.relative_to(results)) for path in files}
     return sorted(f"left over: {path}" for path in found - expected) + sorted(
         f"missing: {path}" for path in expected - found
     )

@@ -65,6 +65,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 class Undisturbed:
     """What a job gives that nothing happens to."""
 
+    job_id: str
     archive: bytes
     digests: dict[str, str]
 
@@ -77,7 +78,7 @@ def undisturbed(stack: Stack) -> Undisturbed:
     wait_until_succeeded(service.http, job_id)
     archive = download(service.http, job_id)
     assert worker.is_running
-    return Undisturbed(archive, digests(archive))
+    return Undisturbed(job_id, archive, digests(archive))
 
 
 @pytest.fixture
@@ -106,7 +107,10 @@ def _nothing_is_left(stack: Stack, request: pytest.FixtureRequest) -> Iterator[N
         return  # the first failure is the one to be read
     stack.crew(1)
     stack.front()
-    eventually(lambda: not unfinished(stack.redis), within_s=30) or pytest.fail(str(unfinished(stack.redis)))
+    try:
+        eventually(lambda: not unfinished(stack.redis), within_s=30)
+    finally:
+        assert unfinished(stack.redis) == {}
     assert unaccounted_keys(stack.redis) == []
     assert unaccounted_files(stack.redis, stack.results) == []
 

@@ -75,10 +75,14 @@ class Process:
         self._process.kill()
         self._process.wait(10)
 
+    def terminate(self) -> None:
+        """SIGTERM; it goes on until it has ended by itself."""
+        self._process.terminate()
+
     def stop(self, within_s: float) -> tuple[int, float]:
         """SIGTERM. Exit code and seconds that it took."""
         began = time.monotonic()
-        self._process.terminate()
+        self.terminate()
         code = self._process.wait(within_s)
         return code, time.monotonic() - began
 
@@ -227,6 +231,14 @@ class Stack:
         chunk = self.freeze_in_chunk(worker)
         worker.kill()
         return chunk
+
+    def lose_waiting_chunks(self) -> list[tuple[str, str]]:
+        """Take all chunks off the queue, as nothing else ever does; their jobs and indexes."""
+        lost = []
+        while chunk := cast("str | None", self.redis.rpop(f"rq:queue:{keys.CHUNK_QUEUE}")):
+            job_id, index, _ = chunk.rsplit("-", 2)
+            lost.append((job_id, index))
+        return lost
 
     def is_done(self, job_id: str, index: str) -> bool:
         """Whether a chunk is marked done."""
