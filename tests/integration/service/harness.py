@@ -102,6 +102,7 @@ class Service:
             count=request.count,
             shard_sha256=shard.sha256,
             shard_bytes=len(shard.tar),
+            stored_bytes=shard.size_bytes,
             seconds=0.5,
         )
         self.ledger.finish_chunk(request.job_id, request.model.reference, result, now=self.clock())
@@ -111,9 +112,9 @@ class Service:
         for request in self.spec(job_id).chunks():
             self.make_chunk(request)
 
-    def finished_job(self, n: int = 10, seed: int = 7) -> str:
+    def finished_job(self, n: int = 10, seed: int = 7, **parameters: str | int | float) -> str:
         """Id of a job that has succeeded."""
-        job_id = str(self.submit(n=n, seed=seed)["id"])
+        job_id = str(self.submit(n=n, seed=seed, **parameters)["id"])
         self.finish(job_id)
         return job_id
 
@@ -136,7 +137,7 @@ def _encoded(request: ChunkRequest, index: int) -> EncodedImage:
     image_id = ImageId(request.model.digest, request.class_slug, request.seed, index)
     noise = hashlib.shake_256(str(image_id).encode()).digest(SIZE_PX * SIZE_PX * 3)
     pixels = np.frombuffer(noise, np.uint8).reshape(SIZE_PX, SIZE_PX, 3)
-    return encode_image(pixels, image_id)
+    return encode_image(pixels, image_id, request.encoding)
 
 
 def publish(store_url: str) -> Checkpoint:

@@ -24,7 +24,7 @@ def test_archive_is_an_image_folder_with_its_manifest(service: Service) -> None:
     assert response.headers["content-length"] == str(len(response.content))
     assert "attachment" in response.headers["content-disposition"]
     assert archive.testzip() is None
-    expected = {f"pro_b/{index:06d}.png" for index in range(40)} | {"manifest.jsonl"}
+    expected = {f"pro_b/{index:06d}.png" for index in range(40)} | {"manifest.jsonl", "certificate.json"}
     assert set(archive.namelist()) == expected
     assert {info.compress_type for info in archive.infolist()} == {zipfile.ZIP_STORED}
 
@@ -117,15 +117,60 @@ def test_missing_shard_list_is_told(service: Service) -> None:
     assert (response.status_code, response.json()["code"]) == (500, "result_lost")
 
 
-def test_damaged_shard_cuts_the_download_short(service: Service) -> None:
-    job_id = service.finished_job(n=20)
-    shard = service.shard_file(job_id, 1)
+def damage(service: Service, job_id: str, chunk_index: int) -> None:
+    shard = service.shard_file(job_id, chunk_index)
     content = bytearray(shard.read_bytes())
     content[600] ^= 0xFF
     shard.write_bytes(content)
 
+
+def test_damage_in_what_is_sent_first_is_told(service: Service) -> None:
+    job_id = service.finished_job(n=20)
+    damage(service, job_id, 1)
+
+    response = service.client.get(f"/jobs/{job_id}/result")
+
+    assert (response.status_code, response.json()["code"]) == (500, "result_lost")
+
+
+def test_damage_further_on_cuts_the_download_short(service: Service) -> None:
+    job_id = service.finished_job(n=400)
+    damage(service, job_id, service.spec(job_id).chunk_count - 1)
+
     with pytest.raises(httpx.RemoteProtocolError):
         service.client.get(f"/jobs/{job_id}/result")
+
+
+def test_shard_of_another_length_is_told_before_a_byte_is_sent(service: Service) -> None:
+    job_id = service.finished_job(n=400)
+    whole = service.client.get(f"/jobs/{job_id}/result")
+    shard = service.shard_file(job_id, service.spec(job_id).chunk_count - 1)
+    shard.write_bytes(shard.read_bytes()[:-1])
+
+    response = service.client.get(f"/jobs/{job_id}/result")
+
+    assert whole.status_code == 200
+    assert (response.status_code, response.json()["code"]) == (500, "result_lost")
+
+
+def test_head_tells_length_and_etag_alone(service: Service) -> None:
+    url = f"/jobs/{service.finished_job()}/result"
+    got = service.client.get(url)
+
+    head = service.client.head(url, headers={"Range": "bytes=0-1"})
+
+    assert (head.status_code, head.content) == (200, b"")
+    for name in ("content-length", "content-type", "etag", "accept-ranges", "content-disposition"):
+        assert head.headers[name] == got.headers[name]
+    assert service.client.head(url, headers={"If-None-Match": got.headers["etag"]}).status_code == 304
+
+
+def test_archive_holds_the_signed_certificate(service: Service) -> None:
+    job_id = service.finished_job()
+
+    archive = zipfile.ZipFile(io.BytesIO(service.client.get(f"/jobs/{job_id}/result").content))
+
+    assert archive.read("certificate.json") == service.client.get(f"/jobs/{job_id}/certificate").content
 
 
 def test_sent_bytes_are_counted(service: Service) -> None:
