@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import sys
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -12,8 +13,12 @@ request_id_var: ContextVar[str | None] = ContextVar("request_id", default=None)
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
 
 
+_SECRET = re.compile(r"(?<![A-Za-z0-9])(mk_|whsec_)[A-Za-z0-9+/_=-]{8,}")
+"""An API key or a webhook's secret, wherever a client may have put it: a path, an id of its own."""
+
+
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line; what was given as `extra` becomes its own fields."""
+    """One JSON object a line; what was given as `extra` becomes its own fields. Shows no secret."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -27,7 +32,7 @@ class JsonFormatter(logging.Formatter):
         line.update({key: value for key, value in vars(record).items() if key not in _STANDARD})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return _SECRET.sub(r"\1***", json.dumps(line, default=str))
 
 
 def configure_logging(level: str) -> None:

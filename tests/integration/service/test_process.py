@@ -8,23 +8,33 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
 from masan.processes import free_port
+from service.keys import ApiKey, Scope, create_key
 from service.settings import ServiceSettings
 from tests.integration.service.harness import Service
 
 pytestmark = pytest.mark.integration
 
 
+Process = tuple[subprocess.Popen[bytes], httpx.Client, Path]
+
+
 @pytest.fixture
-def process(
-    settings: ServiceSettings, service: Service, tmp_path: Path
-) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client, Path]]:
-    """A service process on the backends of `service`, its client, and its log."""
+def process(settings: ServiceSettings, service: Service, tmp_path: Path) -> Iterator[Process]:
+    """A service process on the backends of `service`."""
+    with serving(settings, tmp_path) as started:
+        yield started
+
+
+@contextmanager
+def serving(settings: ServiceSettings, folder: Path, **variables: str) -> Iterator[Process]:
+    """`python -m service`, its client, and its log in the folder."""
     port = free_port()
     environment = {
         "MASAN_REDIS_URL": settings.redis_url,
@@ -34,10 +44,13 @@ def process(
         "MASAN_PORT": str(port),
         "MASAN_SIGNING_KEY_FILE": str(settings.signing_key_file),
     }
-    log = tmp_path / "service.log"
+    log = folder / "service.log"
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "service"], env=os.environ | environment, stdout=file, stderr=file
+            [sys.executable, "-m", "service"],
+            env=os.environ | environment | variables,
+            stdout=file,
+            stderr=file,
         )
     client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False)
     deadline = time.monotonic() + 20
@@ -54,9 +67,7 @@ def process(
     process.wait()
 
 
-def test_stops_soon_though_somebody_waits(
-    process: tuple[subprocess.Popen[bytes], httpx.Client, Path], service: Service
-) -> None:
+def test_stops_soon_though_somebody_waits(process: Process, service: Service) -> None:
     server, client, _ = process
     job_id = service.submit()["id"]
     answers: list[httpx.Response] = []
@@ -77,7 +88,7 @@ def test_stops_soon_though_somebody_waits(
 
 
 def test_every_log_line_is_json_with_the_request_id(
-    process: tuple[subprocess.Popen[bytes], httpx.Client, Path],
+    process: Process,
 ) -> None:
     server, client, log = process
     client.get("/classes?secret=1", headers={"X-Request-Id": "trace-7", "X-API-Key": "mk_do-not-log-me"})
@@ -91,3 +102,39 @@ def test_every_log_line_is_json_with_the_request_id(
         ("request", "/classes", 422)
     ]
     assert "mk_do-not-log-me" not in log.read_text()
+
+
+def test_no_key_and_no_secret_is_logged_wherever_a_client_puts_it(
+    settings: ServiceSettings, service: Service, tmp_path: Path
+) -> None:
+    path = tmp_path / "keys.jsonl"
+    key = create_key(
+        path, lambda sha256: ApiKey(id="lab", sha256=sha256, scopes=frozenset({Scope.ADMIN})), time.time()
+    )
+    secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    body = {"webhook": {"url": "https://127.0.0.1/x", "secret": secret}, "metadata": {"note": key}}
+    variables = {
+        "MASAN_API_KEYS_FILE": str(path),
+        "MASAN_LOG_LEVEL": "DEBUG",
+        "MASAN_WEBHOOK_NETWORKS": "127.0.0.0/8",
+    }
+    with serving(settings, tmp_path, **variables) as (server, client, log):
+        for headers in ({"X-API-Key": key}, {"Authorization": f"Bearer {key}", "X-Request-Id": key}):
+            client.get("/classes", headers=headers)
+            client.get(f"/jobs/{key}", headers=headers)
+            client.get(f"/jobs?cursor={key}&key={secret}", headers=headers)
+            client.post(f"/generate?class={key}&n=1", headers=headers)
+            accepted = client.post("/generate?class=pro_b&n=1", headers=headers, json=body)
+            client.put(
+                f"/models/tiny/aliases/{key}", headers=headers, json={"version": key, "reason": secret}
+            )
+            client.post("/admin/drain", headers=headers, json={"draining": key})
+        client.get("/classes", headers={"X-API-Key": f"{key}x", "Cookie": key})
+        server.send_signal(signal.SIGTERM)
+        server.wait(10)
+        text = log.read_text()
+
+    assert accepted.status_code == 202, accepted.text
+    assert len([json.loads(line) for line in text.splitlines()]) > 15
+    assert key[3:] not in text
+    assert secret[6:] not in text

@@ -33,3 +33,17 @@ def test_exception_stays_on_one_line() -> None:
 
     assert "\n" not in text
     assert "ValueError" in json.loads(text)["exception"]
+
+
+def test_no_key_and_no_secret_is_shown_wherever_it_was_put() -> None:
+    key, secret = "mk_GbQ1-_x9" + "a" * 32, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    record = logging.LogRecord("x", logging.INFO, "f.py", 1, "at /jobs/%s", (key,), None)
+    record.path = f"/jobs/{key}?secret={secret}"
+    record.format = "task_list"
+
+    text = JsonFormatter().format(record)
+
+    assert key[3:] not in text
+    assert secret[6:] not in text
+    assert json.loads(text)["path"] == "/jobs/mk_***?secret=whsec_***"
+    assert json.loads(text)["format"] == "task_list"
