@@ -78,8 +78,10 @@ class Services:
     @classmethod
     def build(cls, settings: ServiceSettings, clock: Callable[[], float]) -> Self:
         """Opens nothing yet: Redis connects at first use. Raises SettingsError."""
-        redis = _open_redis(settings, decode_responses=True)
-        rq_redis = _open_redis(settings, decode_responses=False)
+        registry = CollectorRegistry()
+        metrics = HttpMetrics(registry)
+        redis = _open_redis(settings, metrics, decode_responses=True)
+        rq_redis = _open_redis(settings, metrics, decode_responses=False)
         queue = JobQueue(rq_redis)
         reports = ReportService(redis, ReportQueue(rq_redis))
         results = _result_store(settings)
@@ -103,9 +105,7 @@ class Services:
         signing_key = SigningKey(settings.signing_key_file)
         certificates = Certificates(redis, jobs.ledger, results, models, signing_key, clock)
         stopping = threading.Event()
-        registry = CollectorRegistry()
         registry.register(FleetCollector(jobs, models, results, clock))
-        metrics = HttpMetrics(registry)
         events = EventStreams(
             settings.redis_url,
             max_streams=settings.max_event_streams,
@@ -140,12 +140,14 @@ class Services:
         )
 
 
-def _open_redis(settings: ServiceSettings, *, decode_responses: bool) -> "Redis":
+def _open_redis(settings: ServiceSettings, metrics: HttpMetrics, *, decode_responses: bool) -> "Redis":
+    errors = metrics.redis_errors.labels("ledger" if decode_responses else "queue")
     return open_redis(
         settings.redis_url,
         decode_responses=decode_responses,
         retries=_REDIS_RETRIES,
         timeout_s=_REDIS_TIMEOUT_S,
+        on_error=lambda: errors.inc(),
     )
 
 

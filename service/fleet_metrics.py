@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import cast
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from redis import Redis
 from redis.exceptions import RedisError
@@ -17,6 +17,7 @@ from model_store.errors import ModelStoreError
 from model_store.report import QualityReport
 from model_store.store import Checkpoint
 from service.catalogue import ModelCatalogue
+from service.counter_families import PRIORITIES, counter_families
 from service.jobs import JobRecord, JobService
 from service.quality_metrics import quality_families
 from service.result_store import ResultStore
@@ -24,13 +25,8 @@ from service.served_metrics import served_families
 from service.workers import known_workers
 from worker.contract import keys
 from worker.contract.messages import JobStatus
-from worker.contract.webhook_ledger import DeliveryOutcome
 
-PRIORITIES = ("interactive", "batch")
 _WORKER_STATES = ("starting", "idle", "busy", "stopping", "lost")
-_OUTCOMES = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELED, JobStatus.EXPIRED)
-_RETRY_REASONS = ("worker_lost", "oom", "exception", "timeout")
-EXPIRY_REASONS = ("age", "bytes", "deleted")
 _ACTIVE_STATES = (JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.CANCELING)
 
 
@@ -51,13 +47,18 @@ class FleetCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Without Redis only `masan_redis_up 0` and the checkpoints' families."""
-        now = self._clock()
+        now, redis, served = self._clock(), self._jobs.redis, self._served_classes()
         try:
             families = [
                 *_job_families(list(self._jobs.active()), now),
-                *_worker_families(self._jobs.redis, now),
-                *self._counter_families(self._jobs.redis),
-                *served_families(self._jobs.redis, self._served_classes(), now),
+                *_worker_families(redis, now),
+                *counter_families(
+                    cast("dict[str, str]", redis.hgetall(keys.COUNTERS)),
+                    served=served,
+                    known=self._known(),
+                    backend=self._results.backend,
+                ),
+                *served_families(redis, served, now),
             ]
         except RedisError:
             families = []
@@ -72,52 +73,15 @@ class FleetCollector(Collector):
                 free.add_metric([self._results.backend], free_bytes)
         yield free
 
-    def _counter_families(self, redis: "Redis") -> Iterator[Metric]:
-        counters = cast("dict[str, str]", redis.hgetall(keys.COUNTERS))
-        classes = {slug for checkpoint, _ in self._served() for slug in checkpoint.manifest.classes}
-        created: dict[tuple[str, ...], float] = {(c, p): 0.0 for c in classes for p in PRIORITIES}
-        completed: dict[tuple[str, ...], float] = {(c, o): 0.0 for c in classes for o in _OUTCOMES}
-        images: dict[tuple[str, ...], float] = {
-            (slug, checkpoint.reference): 0.0
-            for checkpoint, _ in self._served()
-            for slug in checkpoint.manifest.classes
-        }
-        chunks: dict[tuple[str, ...], float] = {("done",): 0.0, ("failed",): 0.0}
-        retries: dict[tuple[str, ...], float] = {(reason,): 0.0 for reason in _RETRY_REASONS}
-        webhooks: dict[tuple[str, ...], float] = {(outcome.value,): 0.0 for outcome in DeliveryOutcome}
-        expired: dict[tuple[str, ...], float] = {
-            (self._results.backend, reason): 0.0 for reason in EXPIRY_REASONS
-        }
-        for field, text in counters.items():
-            kind, *rest = field.split(":")
-            value = float(text)
-            match kind, rest:
-                case "created", [slug, priority]:
-                    created[slug, priority] = value
-                case "jobs", [outcome, slug]:
-                    completed[slug, outcome] = value
-                case "images", [slug, reference]:
-                    images[slug, reference] = value
-                case "chunks", [outcome]:
-                    chunks[(outcome,)] = value
-                case "chunk_retries", [reason]:
-                    retries[(reason,)] = value
-                case "webhooks", [outcome]:
-                    webhooks[(outcome,)] = value
-                case "results_expired", [reason]:
-                    expired[self._results.backend, reason] = value
-        yield _counter("masan_jobs_created", "Jobs accepted", ["class", "priority"], created)
-        yield _counter("masan_jobs_completed", "Jobs ended", ["class", "outcome"], completed)
-        yield _counter("masan_images_generated", "Images made", ["class", "model_version"], images)
-        yield _counter("masan_chunks", "Chunks ended", ["outcome"], chunks)
-        yield _counter("masan_chunk_retries", "Chunks enqueued again", ["reason"], retries)
-        yield _counter("masan_webhook_deliveries", "Attempts to deliver a webhook", ["outcome"], webhooks)
-        yield _counter(
-            "masan_result_expired", "Jobs whose files were deleted, and why", ["backend", "reason"], expired
-        )
-
     def _served_classes(self) -> set[tuple[str, str]]:
         return {(slug, found.reference) for found, _ in self._served() for slug in found.manifest.classes}
+
+    def _known(self) -> set[str]:
+        """`name@version` of every checkpoint; none if the model store does not tell."""
+        try:
+            return {f"{name}@{v}" for name in self._models.names() for v in self._models.versions(name)}
+        except (ModelStoreError, OSError):
+            return set()
 
     def _served(self) -> list[tuple[Checkpoint, str]]:
         try:
@@ -179,12 +143,3 @@ def _worker_families(redis: "Redis", now: float) -> Iterator[Metric]:
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, text, value=value)
-
-
-def _counter(
-    name: str, text: str, labels: list[str], values: dict[tuple[str, ...], float]
-) -> CounterMetricFamily:
-    family = CounterMetricFamily(name, text, labels=labels)
-    for label_values, value in sorted(values.items()):
-        family.add_metric(list(label_values), value)
-    return family

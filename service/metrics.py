@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from service.errors import AdmissionError, RequestError, admission_reasons
 from worker.contract.messages import ArchiveFormat
+from worker.contract.redis_clients import REDIS_OPERATIONS
 
 _DURATION_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 DOWNLOADS = (*get_args(ArchiveFormat), "shard", "image")
@@ -47,6 +48,14 @@ class HttpMetrics:
             registry=registry,
         )
         self.sse_streams = Gauge("masan_sse_streams", "Event streams that are open", registry=registry)
+        self.redis_errors = Counter(
+            "masan_redis_errors_total",
+            "Connections to Redis that were lost or refused; most are healed by trying again",
+            ["operation"],
+            registry=registry,
+        )
+        for operation in REDIS_OPERATIONS:
+            self.redis_errors.labels(operation)
         for reason in admission_reasons():
             self.rejections.labels(reason)
         for kind in DOWNLOADS:

@@ -1,7 +1,7 @@
 """Prometheus families of one worker: what its process alone knows. Fleet-wide counts are the service's."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from wsgiref.simple_server import WSGIServer
 
@@ -9,6 +9,8 @@ import torch
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
+
+from worker.contract.redis_clients import REDIS_OPERATIONS
 
 STAGES = ("sample", "gate", "encode", "write")
 _STAGE_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
@@ -52,9 +54,22 @@ class WorkerMetrics:
             ["model", "model_version", "digest"],
             registry=self.registry,
         )
+        self._redis_errors = Counter(
+            "masan_redis_errors",
+            "Connections to Redis that were lost or refused; most are healed by trying again.",
+            ["operation"],
+            registry=self.registry,
+        )
+        for operation in REDIS_OPERATIONS:
+            self._redis_errors.labels(operation)
         self._server: WSGIServer | None = None
         if device.type == "cuda":
             self.registry.register(_GpuMemory(device))
+
+    def redis_errors(self, operation: str) -> Callable[[], None]:
+        """Counts a lost connection of one of REDIS_OPERATIONS. A plain function: Redis clients copy it."""
+        child = self._redis_errors.labels(operation)
+        return lambda: child.inc()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

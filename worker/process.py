@@ -15,7 +15,7 @@ from model_store.store import Checkpoint, ModelStore
 from worker.chunks import ChunkMaker
 from worker.contract.chunk_queue import open_queue
 from worker.contract.ledger import JobLedger
-from worker.contract.redis_clients import open_redis
+from worker.contract.redis_clients import REDIS_OPERATIONS, open_redis
 from worker.default_model import DefaultModel
 from worker.device import choose_device, device_label
 from worker.generator_cache import GeneratorCache, LoadedGenerator
@@ -39,10 +39,11 @@ class WorkerProcess:
         self.device = _of_variable("MASAN_DEVICE", choose_device, settings.device)
         self.store = _of_variable("MASAN_MODEL_STORE_URL", ModelStore, settings.model_store_url)
         results = _of_variable("MASAN_RESULT_STORE_URL", ResultStore, settings.result_store_url)
-        redis = open_redis(settings.redis_url, decode_responses=True)
-        self.queue = open_queue(open_redis(settings.redis_url, decode_responses=False))
-        label = device_label(self.device)
         self.metrics = WorkerMetrics(self.device)
+        ledger_errors, queue_errors = map(self.metrics.redis_errors, REDIS_OPERATIONS)
+        redis = open_redis(settings.redis_url, decode_responses=True, on_error=ledger_errors)
+        self.queue = open_queue(open_redis(settings.redis_url, decode_responses=False, on_error=queue_errors))
+        label = device_label(self.device)
         self.presence = Presence(redis, settings.worker_name, label)
         self.sampler = Sampler(
             self.device,
