@@ -110,21 +110,24 @@ class _Build:
 class ParquetBuilds:
     """Makes and finds parquet files. stopping: set once the process is to end."""
 
-    def __init__(self, redis: "Redis", results: ResultStore, stopping: threading.Event) -> None:
+    def __init__(
+        self, redis: "Redis", results: ResultStore, stopping: threading.Event, wait_s: float = WAIT_S
+    ) -> None:
         self._redis = redis
         self._results = results
         self._stopping = stopping
+        self._wait_s = wait_s
         self._record = redis.register_script(_RECORD)
         self._builds: dict[str, _Build] = {}
         self._guard = threading.Lock()
 
     def open(self, job: JobRecord, write: Callable[[ParquetSink], None]) -> ParquetFile:
-        """The job's file; `write` makes it if it is not there. Waits for WAIT_S.
+        """The job's file; `write` makes it if it is not there. Waits for `wait_s`.
 
         Raises ResultNotReadyError while it is being made, here or elsewhere, and what became of making it:
         ResultLostError.
         """
-        deadline = time.monotonic() + WAIT_S
+        deadline = time.monotonic() + self._wait_s
         while True:
             file = self._find(job)
             if file is not None:

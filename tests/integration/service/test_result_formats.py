@@ -115,7 +115,7 @@ def test_lossy_images_say_their_quality(service: Service) -> None:
 
 
 def test_npz_of_a_lossy_job_is_refused_when_it_is_asked_for(service: Service) -> None:
-    asked = {"class": "pro_b", "n": 4, "format": "npz", "image_format": "jpeg"}
+    asked: dict[str, str | int] = {"class": "pro_b", "n": 4, "format": "npz", "image_format": "jpeg"}
 
     response = service.client.post("/generate", params=asked)
 
