@@ -9,7 +9,7 @@ from typing import cast
 
 from service.errors import JobNotFinishedError, JobUnsuccessfulError, NotFoundError, ResultLostError
 from service.job_archive import lost_part
-from service.jobs import JobRecord, regenerate_hint
+from service.jobs import JobRecord, regenerate_hint, regenerate_link
 from service.result_store import ResultStore
 from worker.contract import keys
 from worker.contract.ledger import JobLedger
@@ -135,7 +135,8 @@ def not_made(job: JobRecord, what: str) -> JobNotFinishedError | JobUnsuccessful
         )
     reason = f" ({job.error['code']}: {job.error['message']})" if job.error else ""
     return JobUnsuccessfulError(
-        f"Job {job.job_id} {job.status}{reason}; {what} was not made. {regenerate_hint(job)}"
+        f"Job {job.job_id} {job.status}{reason}; {what} was not made. {regenerate_hint(job)}",
+        headers=regenerate_link(job),
     )
 
 

@@ -191,7 +191,9 @@ class JobService:
         job = self.get(job_id, principal)
         if job.is_gone(now):
             happened = "was deleted" if job.is_deleted else "has expired"
-            raise ResultExpiredError(f"Job {job_id} {happened}. {regenerate_hint(job)}")
+            raise ResultExpiredError(
+                f"Job {job_id} {happened}. {regenerate_hint(job)}", headers=regenerate_link(job)
+            )
         return job
 
     def retry(self, job_id: str, now: float, principal: Principal) -> JobRecord:
@@ -310,6 +312,11 @@ def regenerate_hint(job: JobRecord) -> str:
     mix = {part.class_slug: part.count for part in job.spec.parts}
     body = f" with the body {json.dumps({'mix': mix})}" if len(mix) > 1 else ""
     return f"The same images come from POST {regenerate_path(job)}{body}."
+
+
+def regenerate_link(job: JobRecord) -> dict[str, str]:
+    """The same for programs, as a header."""
+    return {"Link": f'<{regenerate_path(job)}>; rel="regenerate"'}
 
 
 def regenerate_path(job: JobRecord) -> str:

@@ -107,6 +107,7 @@ def test_expired_job_has_no_shards_and_says_how_to_make_them_again(service: Serv
         response = service.client.get(f"/jobs/{job_id}/{path}")
         assert (response.status_code, response.json()["code"]) == (410, "gone")
         assert "POST /generate?class=pro_b&n=10&seed=7" in response.json()["detail"]
+        assert response.links["regenerate"]["url"].startswith("/generate?class=pro_b&n=10&seed=7")
 
 
 def test_damaged_shard_is_told(service: Service) -> None:
