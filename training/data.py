@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from model_store.quality.scale_bar import ScaleBarStyle, clean_scale_bar, detect_style
+from model_store.quality.scale_bar import ScaleBarStyle, detect_style
+from model_store.quality.scale_bar_cleaning import clean_scale_bar
 from model_store.quality.series import series_blocks
 from model_store.quality.thumbnails import DUPLICATE_CORRELATION, unique_indices
 from training.errors import DatasetInvalidError

@@ -7,13 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model_store.quality.scale_bar import (
-    ImageArray,
-    ScaleBarStyle,
-    clean_scale_bar,
-    detect_style,
-    has_residual_bar,
-)
+from model_store.quality.scale_bar import ImageArray, ScaleBarStyle, detect_style, has_residual_bar
+from model_store.quality.scale_bar_cleaning import clean_scale_bar
 from tests.smears import CLASS_FOLDERS, draw_scale_bar, draw_smear
 
 STYLES = [style for style in ScaleBarStyle if style is not ScaleBarStyle.NONE]
