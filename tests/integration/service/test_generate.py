@@ -1,6 +1,17 @@
 """POST /generate: what is accepted, and how each refusal names what is wrong."""
 
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import httpx
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from redis import Redis
 from rq.registry import StartedJobRegistry
 
 from model_store.store import Checkpoint, ModelStore
@@ -12,6 +23,7 @@ from tests.checkpoints import CLASSES, describe
 from tests.integration.service.harness import Clock, Service, running
 from worker.contract import keys
 from worker.contract.chunk_queue import open_queue
+from worker.contract.messages import GateLevel, ImageEncoding, JobStatus, Priority
 from worker.contract.redis_clients import open_redis
 
 pytestmark = pytest.mark.integration
@@ -102,6 +114,281 @@ def test_wrong_value_is_refused_by_name(
     assert [error["name"] for error in problem["errors"]] == [name]
     assert problem["errors"][0]["allowed"]
     assert len(response.content) < 4000
+
+
+@pytest.mark.parametrize(
+    ("parameters", "name"),
+    [
+        ({"image_format": "gif"}, "image_format"),
+        ({"quality": "0", "image_format": "jpeg"}, "quality"),
+        ({"quality": "101", "image_format": "webp"}, "quality"),
+        ({"quality": "9.5", "image_format": "webp"}, "quality"),
+        ({"quality": "90"}, "quality"),
+        ({"format": "npz", "image_format": "jpeg"}, "format"),
+        ({"format": "npz", "image_format": "webp", "quality": "80"}, "format"),
+        ({"gate": "soft"}, "gate"),
+        ({"priority": "urgent"}, "priority"),
+        ({"priority": "interactive", "n": "65"}, "priority"),
+        ({"deadline": "0"}, "deadline"),
+        ({"deadline": "1.5"}, "deadline"),
+        ({"deadline": str(7 * 86_400 + 1)}, "deadline"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused_by_name(
+    service: Service, parameters: dict[str, str], name: str
+) -> None:
+    response = service.client.post("/generate", params={"class": "pro_b", "n": "5"} | parameters)
+
+    problem = response.json()
+    assert (response.status_code, problem["code"]) == (422, "invalid_parameter")
+    assert [error["name"] for error in problem["errors"]] == [name]
+    assert problem["errors"][0]["allowed"]
+    assert service.client.get("/jobs").json()["jobs"] == []
+
+
+def test_every_option_reaches_the_job(service: Service) -> None:
+    asked: dict[str, str | int | float] = {
+        "format": "tar",
+        "image_format": "webp",
+        "quality": 80,
+        "gate": "strict",
+        "priority": "batch",
+        "deadline": 90,
+        "truncation": 0.7,
+    }
+
+    body = service.submit(n=20, **asked)
+
+    spec = service.spec(str(body["id"]))
+    assert {name: body[name] for name in asked if name != "deadline"} == {
+        name: value for name, value in asked.items() if name != "deadline"
+    }
+    assert (spec.format, spec.encoding, spec.gate, spec.priority) == (
+        "tar",
+        ImageEncoding(format="webp", quality=80),
+        GateLevel.STRICT,
+        Priority.BATCH,
+    )
+    assert not spec.at_front
+    assert spec.deadline == pytest.approx(service.clock() + 90, abs=5)
+    assert spec.chunk(0).encoding == spec.encoding
+    assert spec.chunk(0).gate is GateLevel.STRICT
+
+
+def test_defaults_are_lossless_gated_and_by_size(service: Service) -> None:
+    small, large = service.submit(n=64), service.submit(n=65)
+
+    assert [job["priority"] for job in (small, large)] == ["interactive", "batch"]
+    for name, value in {"format": "zip", "image_format": "png", "quality": None, "gate": "default"}.items():
+        assert small[name] == value
+    assert (small["metadata"], small["deadline_at"], small["mix"]) == ({}, None, {"pro_b": 64})
+    assert service.submit(n=1, image_format="jpeg")["quality"] == 95
+
+
+@pytest.mark.parametrize(("header", "seconds"), [("90", 90), ("1m30s", 90), ("2h", 7200)])
+def test_cancel_after_is_a_deadline(service: Service, header: str, seconds: int) -> None:
+    for path in ("/generate?class=pro_b&n=5", f"/generate?class=pro_b&n=5&deadline={seconds}"):
+        response = service.client.post(path, headers={"Cancel-After": header})
+
+        spec = service.spec(response.json()["id"])
+        assert spec.deadline == pytest.approx(service.clock() + seconds, abs=5)
+
+
+@pytest.mark.parametrize(("path", "header"), [("", "soon"), ("", "0s"), ("", "8d"), ("&deadline=91", "90s")])
+def test_cancel_after_that_does_not_fit_is_refused(service: Service, path: str, header: str) -> None:
+    response = service.client.post(f"/generate?class=pro_b&n=5{path}", headers={"Cancel-After": header})
+
+    assert (response.status_code, response.json()["errors"][0]["name"]) == (422, "Cancel-After")
+
+
+def test_mix_makes_chunks_of_each_class(service: Service) -> None:
+    mix = {"benign": 20, "pro_b": 40}
+
+    body = service.client.post("/generate?seed=7", json={"mix": mix, "metadata": {"study": "B-17"}}).json()
+
+    assert (body["class"], body["mix"], body["n"], body["metadata"]) == ("mixed", mix, 60, {"study": "B-17"})
+    chunks = [(c.class_slug, c.start, c.count) for c in service.spec(body["id"]).chunks()]
+    assert chunks == [
+        ("benign", 0, 16),
+        ("benign", 16, 4),
+        ("pro_b", 0, 16),
+        ("pro_b", 16, 16),
+        ("pro_b", 32, 8),
+    ]
+    service.finish(body["id"])
+    assert service.client.get(f"/jobs/{body['id']}").json()["status"] == "succeeded"
+    service.clock.offset_s = service.settings.result_ttl_s + 1
+    gone = service.client.get(f"/jobs/{body['id']}").json()["detail"]
+    assert "/generate?seed=7&truncation=1&model=tiny@1" in gone
+    assert json.dumps({"mix": mix}) in gone
+
+
+@pytest.mark.parametrize(
+    ("query", "body", "name"),
+    [
+        ("?class=pro_b&n=5", {"mix": {"pro_b": 5}}, "mix"),
+        ("?n=5", {"mix": {"pro_b": 5}}, "mix"),
+        ("", {"mix": {}}, "mix"),
+        ("", {"mix": {"pro_b": 0}}, "mix.pro_b"),
+        ("", {"mix": {"pro_b": "5"}}, "mix.pro_b"),
+        ("", {"mix": {"pro_b": True}}, "mix.pro_b"),
+        ("", {"mix": {"pro_b": 2.5}}, "mix.pro_b"),
+        ("", {"mix": ["pro_b"]}, "mix"),
+        ("", {"mix": {"pro_b": 30_000, "benign": 20_001}}, "mix"),
+        ("", {"mix": {"pro_b": 5, "other": 5}}, "mix"),
+        ("", {"mix": {f"class{i}": 1 for i in range(65)}}, "mix"),
+        ("?priority=interactive", {"mix": {"pro_b": 40, "benign": 40}}, "priority"),
+        ("?class=pro_b&n=5", {"metadata": {"a b": "c"}}, "metadata.a b.[key]"),
+        ("?class=pro_b&n=5", {"metadata": {"a": "c" * 513}}, "metadata.a"),
+        ("?class=pro_b&n=5", {"metadata": {"a": 5}}, "metadata.a"),
+        ("?class=pro_b&n=5", {"metadata": {str(i): "" for i in range(33)}}, "metadata"),
+    ],
+)
+def test_body_that_does_not_fit_is_refused_by_name(
+    service: Service, query: str, body: dict[str, object], name: str
+) -> None:
+    response = service.client.post(f"/generate{query}", json=body)
+
+    assert response.status_code == 422
+    assert [error["name"] for error in response.json()["errors"]] == [name]
+    assert response.json()["errors"][0]["allowed"]
+
+
+def test_most_metadata_is_kept(service: Service) -> None:
+    metadata = {f"{index:064}": "ü" * 512 for index in range(32)}
+
+    body = service.client.post("/generate?class=pro_b&n=1", json={"metadata": metadata}).json()
+
+    assert body["metadata"] == metadata
+
+
+@contextmanager
+def finishing(service: Service, after_s: float = 0.3) -> Iterator[None]:
+    """Let a worker's hand finish the newest job soon."""
+
+    def finish() -> None:
+        with Redis.from_url(service.settings.redis_url, decode_responses=True) as redis:
+            while not (newest := redis.zrevrange(keys.JOB_INDEX, 0, 0)):
+                time.sleep(0.01)
+        time.sleep(after_s)
+        service.finish(str(newest[0]))
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(finish)
+        yield
+        done.result()
+
+
+def test_who_waits_gets_the_ended_job(service: Service) -> None:
+    with finishing(service):
+        response = service.client.post("/generate?class=pro_b&n=5", headers={"Prefer": "wait=15"})
+
+    body = response.json()
+    assert (response.status_code, body["status"]) == (200, "succeeded")
+    assert response.headers["preference-applied"] == "wait=15"
+    assert response.headers["location"] == f"/jobs/{body['id']}"
+    assert {"Accept", "Prefer"} <= set(response.headers["vary"].split(", "))
+    assert "retry-after" not in response.headers
+    assert service.client.get(body["links"]["result"]).status_code == 200
+
+
+def test_job_goes_on_when_the_wait_is_over(service: Service) -> None:
+    started = time.monotonic()
+    response = service.client.post("/generate?class=pro_b&n=5", headers={"Prefer": "wait=1"})
+
+    assert (response.status_code, response.json()["status"]) == (202, "queued")
+    assert response.headers["preference-applied"] == "wait=1"
+    assert 0.9 < time.monotonic() - started < 5
+
+
+def test_respond_async_is_answered_at_once(service: Service) -> None:
+    started = time.monotonic()
+    headers = {"Prefer": "respond-async, wait=20", "Accept": "application/zip"}
+    response = service.client.post("/generate?class=pro_b&n=5", headers=headers)
+
+    assert response.status_code == 202
+    assert response.headers["preference-applied"] == "respond-async"
+    assert time.monotonic() - started < 3
+
+
+def test_client_that_stops_waiting_leaves_its_job(service: Service) -> None:
+    with pytest.raises(httpx.ReadTimeout):
+        service.client.post("/generate?class=pro_b&n=5", headers={"Prefer": "wait=30"}, timeout=0.5)
+
+    (job,) = service.client.get("/jobs").json()["jobs"]
+    assert job["status"] == "queued"
+    deadline = time.monotonic() + 5
+    while service.metric("masan_http_requests_in_progress") > 1:  # this very request
+        assert time.monotonic() < deadline, "it is still waited for"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("archive_format", "accept", "media_type"),
+    [
+        ("zip", "application/zip", "application/zip"),
+        ("tar", "application/x-tar", "application/x-tar"),
+        ("zip", "application/octet-stream", "application/zip"),
+        ("zip", "application/json;q=0.3, application/zip", "application/zip"),
+    ],
+)
+def test_who_accepts_the_archive_gets_it(
+    service: Service, archive_format: str, accept: str, media_type: str
+) -> None:
+    with finishing(service, after_s=0.0):
+        response = service.client.post(
+            f"/generate?class=pro_b&n=5&format={archive_format}", headers={"Accept": accept}
+        )
+
+    assert (response.status_code, response.headers["content-type"]) == (200, media_type)
+    path = f"{response.headers['location']}/result"
+    assert response.content == service.client.get(path).content
+    assert "attachment" in response.headers["content-disposition"]
+
+
+def test_archive_of_a_job_that_fails_is_a_problem(service: Service) -> None:
+    def fail() -> None:
+        while not (jobs := service.client.get("/jobs").json()["jobs"]):
+            time.sleep(0.01)
+        service.ledger.transition(
+            jobs[0]["id"], JobStatus.FAILED, allowed_from=(JobStatus.QUEUED,), now=service.clock()
+        )
+
+    with ThreadPoolExecutor(1) as pool:
+        failing = pool.submit(fail)
+        response = service.client.post("/generate?class=pro_b&n=5", headers={"Accept": "application/zip"})
+        failing.result()
+
+    assert (response.status_code, response.json()["code"]) == (409, "job_unsuccessful")
+
+
+@pytest.mark.parametrize("accept", ["text/html", "application/x-tar", "application/json;q=0"])
+def test_what_nobody_can_answer_with_is_refused(service: Service, accept: str) -> None:
+    response = service.client.post("/generate?class=pro_b&n=5", headers={"Accept": accept})
+
+    assert (response.status_code, response.json()["code"]) == (406, "not_acceptable")
+    assert response.json()["errors"][0]["allowed"] == [
+        "application/json",
+        "application/zip",
+        "application/octet-stream",
+        "text/event-stream",
+    ]
+    assert service.client.get("/jobs").json()["jobs"] == []
+
+
+@hypothesis_settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    name=st.sampled_from(["seed", "n", "deadline", "quality", "truncation", "gate", "priority", "format"]),
+    value=st.text(max_size=40) | st.integers().map(str) | st.floats().map(str),
+)
+def test_any_value_is_taken_or_refused_by_name(service: Service, name: str, value: str) -> None:
+    response = service.client.post("/generate", params={"class": "pro_b", "n": "1", name: value})
+
+    assert response.status_code in {202, 422}, response.text
+    if response.status_code == 422:
+        assert response.json()["errors"][0]["name"] == name
 
 
 def test_unknown_class_lists_those_there_are(service: Service) -> None:

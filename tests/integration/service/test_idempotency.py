@@ -174,7 +174,7 @@ def test_key_of_a_process_that_died_is_free_within_seconds(service: Service, mad
 
 @pytest.mark.parametrize("key", ["", "a b", "k" * 256, "é", "tab\there"])
 def test_key_that_is_none_is_refused_by_name(service: Service, key: str) -> None:
-    response = service.client.post(ASK, headers={"Idempotency-Key": key.encode("latin-1")})
+    response = service.client.post(ASK, headers=[(b"Idempotency-Key", key.encode("latin-1"))])
 
     assert response.status_code == 422
     assert response.json()["errors"][0]["name"] == "Idempotency-Key"

@@ -1,5 +1,7 @@
 """GET /jobs: pages that neither skip nor repeat, by state, class and tenant."""
 
+import hashlib
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_store.store import Checkpoint
+from service.context import Services
 from service.errors import InvalidParameterError
 from service.generation import GenerationRequest, class_counts
 from service.ids import new_job_id
@@ -74,7 +77,7 @@ def test_filters_keep_to_their_kind(service: Service) -> None:
     mixed = service.client.post("/generate", json={"mix": {"benign": 3, "pro_b": 1}}).json()["id"]
     service.client.post(f"/jobs/{benign}/cancel")
 
-    assert listed(service, **{"class": "benign", "limit": 1}) == [mixed, benign]
+    assert listed(service, limit=1, **{"class": "benign"}) == [mixed, benign]
     assert listed(service, status="canceled") == [benign]
     assert listed(service, **{"status": "queued", "class": "pro_b"}) == [mixed, pro_b]
     assert listed(service, status="expired") == []
@@ -92,8 +95,6 @@ def test_filters_stay_in_the_link_of_the_next_page(service: Service) -> None:
 def test_job_the_service_made_for_itself_is_not_listed(
     service: Service, settings: ServiceSettings, checkpoint: Checkpoint
 ) -> None:
-    from service.context import Services
-
     services = Services.build(settings, service.clock)
     request = GenerationRequest(
         checkpoint=checkpoint,
@@ -124,9 +125,6 @@ def keyed(
     settings: ServiceSettings, checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
     """A service with keys of two labs and of an administrator."""
-    import hashlib
-    import json
-
     lines = [
         json.dumps(
             {"id": name, "sha256": hashlib.sha256(key_of(name).encode()).hexdigest(), "scopes": scopes}
