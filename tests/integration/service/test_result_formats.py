@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from masan.verify import check_job
 from service.archives.formats import FORMATS
 from tests.integration.service.harness import SIZE_PX, Service
 
@@ -101,6 +102,17 @@ def test_parquet_of_a_mix_has_rows_with_labels(service: Service) -> None:
     assert table["class"].to_pylist() == ["pro_b"] * 12 + ["benign"] * 8
     first = Image.open(io.BytesIO(table["image"][0].as_py()["bytes"]))
     assert first.size == (SIZE_PX, SIZE_PX)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_verifier_finds_each_format_authentic(service: Service, tmp_path: Path, name: str) -> None:
+    path = tmp_path / "archive"
+    path.write_bytes(download(service, mixed_job(service, format=name)))
+
+    findings = check_job(path, None)
+
+    assert findings.problems == []
+    assert findings.facts
 
 
 def test_lossy_images_say_their_quality(service: Service) -> None:
