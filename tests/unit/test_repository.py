@@ -307,12 +307,17 @@ def imported_distributions(package: str) -> set[str]:
     return {canonicalize_name(name) for module in external for name in by_module.get(module, [module])}
 
 
+_WHERE_INSTALLED = ("s3", "parquet", "telemetry")
+"""Extras whose imports stand inside functions; what asks for them without the extra is refused in words."""
+
+
 @pytest.mark.parametrize("extra", ["service", "worker", "training"])
 def test_extra_declares_what_its_process_imports(extra: str) -> None:
-    assert (
+    undeclared = (
         imported_distributions(extra) - declared(None) - declared(extra) - _comes_with_declared(extra)
-        == set()
     )
+
+    assert undeclared - set().union(*map(declared, _WHERE_INSTALLED)) == set()
 
 
 @pytest.mark.parametrize("extra", ["service", "worker", "training"])
