@@ -7,8 +7,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from service.errors import request_errors
+from service.problem_schema import Problem
 from service.problems import MEDIA_TYPE
-from service.schemas import Problem
 from service.webhooks import GenerateOptions
 
 _ANYWHERE = (401, 403, 413, 414, 422, 429, 431, 500, 503)
