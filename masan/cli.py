@@ -136,6 +136,8 @@ def generate(
         float | None, typer.Option(help="0 < t <= 1; below 1: nearer to the average image, less varied.")
     ] = None,
     model: Model = None,
+    gate: Annotated[str | None, typer.Option(help="off, default or strict: how images are judged.")] = None,
+    image_format: Annotated[str | None, typer.Option(help="png, webp or jpeg.")] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the images of an earlier job in the folder.")
     ] = False,
@@ -149,7 +151,15 @@ def generate(
 
     console = _console()
     request = GenerateRequest(
-        class_slug=class_, n=n, output=output, seed=seed, truncation=truncation, model=model, replace=force
+        class_slug=class_,
+        n=n,
+        output=output,
+        seed=seed,
+        truncation=truncation,
+        model=model,
+        gate=gate,
+        image_format=image_format,
+        replace=force,
     )
     _refuse_occupied(request.output, replace=force)
     with _server(url, api_key, console, data_dir=data_dir, workers=workers, model=model) as (client, check):

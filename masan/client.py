@@ -1,7 +1,9 @@
 """A client of the HTTP API: ask for images, follow the job, fetch the verified archive."""
 
+import json
 import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,10 +63,20 @@ class Job:
         )
 
 
+@dataclass(frozen=True)
+class JobEvent:
+    """What happened to a job: `status`, `progress`, `shard` or `done`; `snapshot` where events were lost."""
+
+    id: str
+    name: str
+    data: dict[str, Any]
+
+
 class Client:
     """Speaks to one server; a context manager that closes its connections.
 
-    Reads are repeated while the connection is away for a moment; `generate` is sent once.
+    Reads are repeated while the connection is away for a moment, and so is `generate`: its key lets the
+    server see that it was asked before.
     Raises ValueError for a base URL that is none, ApiError for an answer that is an error,
     ServerUnreachableError when nobody answers.
     """
@@ -89,25 +101,83 @@ class Client:
 
     def generate(
         self,
-        class_: str,
-        n: int,
+        class_: str | None = None,
+        n: int | None = None,
         *,
+        mix: Mapping[str, int] | None = None,
         seed: int | None = None,
         truncation: float | None = None,
         model: str | None = None,
+        image_format: str | None = None,
+        quality: int | None = None,
+        gate: str | None = None,
+        priority: str | None = None,
+        deadline_s: int | None = None,
+        metadata: Mapping[str, str] | None = None,
+        webhook: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
     ) -> Job:
-        """Ask for `n` images of a class; what is None is the server's to choose."""
+        """Ask for `n` images of a class, or for a `mix` of them; what is None is the server's to choose.
+
+        The same `idempotency_key` within a day gives the same job; by default each call has its own.
+        """
         asked: dict[str, str | int | float | None] = {
             "class": class_,
             "n": n,
             "seed": seed,
             "truncation": truncation,
             "model": model,
+            "image_format": image_format,
+            "quality": quality,
+            "gate": gate,
+            "priority": priority,
+            "deadline": deadline_s,
         }
         params = {name: value for name, value in asked.items() if value is not None}
+        given = {"mix": mix, "metadata": metadata, "webhook": webhook}
+        body = {name: dict(value) for name, value in given.items() if value is not None}
+        request = self._http.build_request(
+            "POST",
+            "/generate",
+            params=params,
+            json=body or None,
+            headers={"Idempotency-Key": idempotency_key or str(uuid.uuid4())},
+        )
+        return Job.from_body(self._send_until_answered(request).json())
+
+    def retry(self, job: Job | str) -> Job:
+        """Let a failed, canceled or expired job make what it still lacks."""
         with self._answering():
-            response = self._http.post("/generate", params=params)
+            response = self._http.post(f"/jobs/{_id_of(job)}/retry")
         return Job.from_body(_checked(response).json())
+
+    def events(self, job: Job | str, *, after: str | None = None) -> Iterator[JobEvent]:
+        """What happens to a job, from its beginning or after an event's id, until it has ended.
+
+        Goes on where a broken connection stopped, so that each event is given once.
+        """
+        url, lost_at = f"/jobs/{_id_of(job)}/events", time.monotonic()
+        with self._answering():
+            while True:
+                headers = {"Last-Event-ID": after} if after else {}
+                name = ""
+                try:
+                    with self._http.stream("GET", url, headers=headers) as response:
+                        if response.is_error:
+                            response.read()
+                        if _checked(response).status_code == httpx.codes.NO_CONTENT:
+                            return
+                        for event in _events_in(response.iter_lines()):
+                            yield event
+                            after, name = event.id, event.name
+                            lost_at = time.monotonic()
+                except httpx.TransportError:
+                    if time.monotonic() - lost_at > _LOST_CONNECTION_S:
+                        raise
+                else:
+                    if name == "done":  # another one, of a retry, would have followed
+                        return
+                time.sleep(_FASTEST_POLL_S)
 
     def job(self, job_id: str) -> Job:
         """The job as it is now."""
@@ -124,7 +194,7 @@ class Client:
 
         Raises JobFailedError if it ends otherwise, TimeoutError after `timeout_s`.
         """
-        job_id = job if isinstance(job, str) else job.id
+        job_id = _id_of(job)
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         prefer: dict[str, str] = {}
         while True:
@@ -148,7 +218,7 @@ class Client:
         Streams to disk and goes on where a broken connection stopped, if the server offers ranges.
         Raises ArchiveCorruptedError for a file that is not what the manifest says.
         """
-        job_id = job if isinstance(job, str) else job.id
+        job_id = _id_of(job)
         part = path.with_name(path.name + ".part")
         part.unlink(missing_ok=True)
         try:
@@ -229,6 +299,25 @@ class Client:
                         raise
                     time.sleep(0.5)
 
+    def _send_until_answered(self, request: httpx.Request) -> httpx.Response:
+        """Of a request with a key, sent again if the connection is lost or an earlier one is at work.
+
+        Where nobody listens at first, nothing is lost, and nothing is repeated.
+        """
+        deadline, was_sent = time.monotonic() + _LOST_CONNECTION_S, False
+        with self._answering():
+            while True:
+                try:
+                    return _checked(self._http.send(request))
+                except httpx.TransportError as error:
+                    was_sent |= not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+                    if not was_sent or time.monotonic() > deadline:
+                        raise
+                except ApiError as error:
+                    if error.problem.get("code") != "idempotency_conflict" or time.monotonic() > deadline:
+                        raise
+                time.sleep(0.5)
+
     @contextmanager
     def _answering(self) -> Iterator[None]:
         try:
@@ -248,6 +337,23 @@ def _checked(response: httpx.Response) -> httpx.Response:
     if not isinstance(problem, dict):
         problem = {"title": f"HTTP {response.status_code} {response.reason_phrase} from {response.url.path}"}
     raise ApiError(response.status_code, problem)
+
+
+def _id_of(job: Job | str) -> str:
+    return job if isinstance(job, str) else job.id
+
+
+def _events_in(lines: Iterator[str]) -> Iterator[JobEvent]:
+    """Whole events of a stream; comments are passed over."""
+    fields: dict[str, str] = {}
+    for line in lines:
+        if line:
+            name, _, value = line.partition(":")
+            fields[name] = value.removeprefix(" ")
+        else:
+            if "data" in fields:
+                yield JobEvent(fields.get("id", ""), fields.get("event", ""), json.loads(fields["data"]))
+            fields = {}
 
 
 def _is_loopback(url: str) -> bool:

@@ -36,6 +36,8 @@ class GenerateRequest:
     seed: int | None = None
     truncation: float | None = None
     model: str | None = None
+    gate: str | None = None
+    image_format: str | None = None
     replace: bool = False
 
 
@@ -77,7 +79,13 @@ def generate_to_folder(
     check_folder(request.output, replace=request.replace)
     timing = Timing(asked=time.monotonic())
     job = client.generate(
-        request.class_slug, request.n, seed=request.seed, truncation=request.truncation, model=request.model
+        request.class_slug,
+        request.n,
+        seed=request.seed,
+        truncation=request.truncation,
+        model=request.model,
+        gate=request.gate,
+        image_format=request.image_format,
     )
     console.print(
         f"Job {job.id}: {job.n} {request.class_slug} images of {job.model}, seed {job.seed}", soft_wrap=True

@@ -105,6 +105,107 @@ def test_generate_sends_only_what_was_chosen() -> None:
     assert (made.id, made.n, made.seed, made.model) == ("job_1", 3, 2**64 - 1, "b-all@1")
 
 
+def test_every_option_is_sent_where_it_belongs() -> None:
+    bodies: list[Any] = []
+
+    def read_and_answer(handler: BaseHTTPRequestHandler) -> None:
+        bodies.append(json.loads(handler.rfile.read(int(handler.headers["Content-Length"]))))
+        answer(202, JOB)(handler)
+
+    with ScriptedServer(read_and_answer) as server, Client(server.url) as client:
+        client.generate(
+            mix={"pro_b": 2, "benign": 1},
+            image_format="webp",
+            quality=80,
+            gate="strict",
+            priority="batch",
+            deadline_s=60,
+            metadata={"study": "b"},
+            idempotency_key="mine",
+        )
+
+    _, path, headers = server.asked[0]
+    assert path == "/generate?image_format=webp&quality=80&gate=strict&priority=batch&deadline=60"
+    assert bodies == [{"mix": {"pro_b": 2, "benign": 1}, "metadata": {"study": "b"}}]
+    assert headers["Idempotency-Key"] == "mine"
+
+
+def test_generate_is_repeated_under_its_key_until_it_is_answered() -> None:
+    conflict = answer(409, {"code": "idempotency_conflict", "title": "being answered"})
+    with ScriptedServer(hang_up, conflict, answer(202, JOB)) as server, Client(server.url) as client:
+        client.generate("pro_b", 3)
+        client.generate("pro_b", 3)
+
+    used = [headers["Idempotency-Key"] for _, _, headers in server.asked]
+    assert len(used) == 4
+    assert len(set(used[:3])) == 1
+    assert used[3] != used[0]
+
+
+def test_another_refusal_is_not_repeated() -> None:
+    refused = answer(422, {"code": "idempotency_mismatch", "title": "another request"})
+    with (
+        ScriptedServer(refused) as server,
+        Client(server.url) as client,
+        pytest.raises(ApiError, match="another request"),
+    ):
+        client.generate("pro_b", 3, idempotency_key="k")
+
+    assert len(server.asked) == 1
+
+
+def stream(*events: tuple[str, str, str]) -> Callable[[BaseHTTPRequestHandler], None]:
+    """Send (id, name, data) events with a comment before each, then hang up."""
+
+    def send(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/event-stream")
+        handler.end_headers()
+        for event_id, name, data in events:
+            handler.wfile.write(f": keep-alive\n\nevent: {name}\ndata: {data}\nid: {event_id}\n\n".encode())
+        handler.close_connection = True
+
+    return send
+
+
+def test_events_go_on_where_the_connection_broke() -> None:
+    first = stream(("1-0", "status", '{"status":"queued"}'), ("2-0", "progress", '{"done":1}'))
+    last = stream(("3-0", "done", '{"status":"succeeded"}'))
+    with ScriptedServer(first, hang_up, last) as server, Client(server.url) as client:
+        seen = list(client.events("job_1"))
+
+    assert [(event.name, event.id) for event in seen] == [
+        ("status", "1-0"),
+        ("progress", "2-0"),
+        ("done", "3-0"),
+    ]
+    assert seen[1].data == {"done": 1}
+    assert [headers.get("Last-Event-ID") for _, _, headers in server.asked] == [None, "2-0", "2-0"]
+
+
+def test_nothing_follows_the_last_event() -> None:
+    with ScriptedServer(answer(204, {})) as server, Client(server.url) as client:
+        assert list(client.events("job_1", after="9-0")) == []
+
+    assert server.asked[0][2]["Last-Event-ID"] == "9-0"
+
+
+def test_events_of_no_job_are_an_error() -> None:
+    with (
+        ScriptedServer(answer(404, {"code": "not_found", "title": "no such job"})) as server,
+        Client(server.url) as client,
+        pytest.raises(ApiError, match="no such job"),
+    ):
+        list(client.events("job_1"))
+
+
+def test_retry_gives_the_queued_job() -> None:
+    with ScriptedServer(answer(202, {**JOB, "attempt": 2})) as server, Client(server.url) as client:
+        assert client.retry("job_1").body["attempt"] == 2
+
+    assert server.asked[0][:2] == ("POST", "/jobs/job_1/retry")
+
+
 def test_wait_long_polls_and_reports_progress_until_the_end() -> None:
     seen: list[tuple[str, int]] = []
     script = (job("queued", 0), job("running", 2), job("succeeded", 3))
@@ -116,10 +217,11 @@ def test_wait_long_polls_and_reports_progress_until_the_end() -> None:
     assert [headers.get("Prefer") for _, _, headers in server.asked] == [None, "wait=10", "wait=10"]
 
 
-def test_wait_outlasts_a_restart_of_the_service() -> None:
-    def hang_up(handler: BaseHTTPRequestHandler) -> None:
-        handler.close_connection = True
+def hang_up(handler: BaseHTTPRequestHandler) -> None:
+    handler.close_connection = True
 
+
+def test_wait_outlasts_a_restart_of_the_service() -> None:
     with ScriptedServer(hang_up, job("succeeded", 3)) as server, Client(server.url) as client:
         assert client.wait("job_1").done == 3
 
