@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from masan.client import Client
 from model_store.store import Checkpoint
 from service.settings import ServiceSettings
 from tests.integration.service.harness import Clock, Service, running

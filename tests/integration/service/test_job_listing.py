@@ -73,7 +73,7 @@ def test_job_made_between_two_pages_moves_nothing(service: Service) -> None:
 
 def test_filters_keep_to_their_kind(service: Service) -> None:
     pro_b = str(service.submit(n=2)["id"])
-    benign = str(service.submit(**{"class": "benign", "n": 2})["id"])
+    benign = str(service.submit(n=2, **{"class": "benign"})["id"])
     mixed = service.client.post("/generate", json={"mix": {"benign": 3, "pro_b": 1}}).json()["id"]
     service.client.post(f"/jobs/{benign}/cancel")
 
