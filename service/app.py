@@ -87,6 +87,8 @@ def create_app(settings: ServiceSettings, *, clock: Callable[[], float] = time.t
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
+    # FastAPI builds routes and document when they are first asked for; two threads at once may fail at that.
+    app.openapi()
     reaping = asyncio.create_task(_reap(services))
     try:
         yield

@@ -41,6 +41,7 @@ ServiceError
     ├── ResultLostError             500 result_lost
     ├── RedrawFailedError           500 redraw_failed
     ├── InternalError               500 internal
+    ├── TooManyStreamsError         503 too_many_streams
     ├── NotReadyError               503 not_ready
     ├── QueueUnavailableError       503 queue_unavailable
     └── RedrawTimeoutError          504 redraw_timeout

@@ -28,6 +28,8 @@ MINUTE_S: Final = 60
 DAY_S: Final = 86_400
 RESERVED_S: Final = 60
 """A place taken for a job that was never written is free again after this long."""
+KEEP_JOBS_S: Final = 30 * DAY_S
+"""After its last job, longer than any lasts, nothing is left of a key."""
 JOBS_RETRY_AFTER_S: Final = 10
 
 # The generic cell rate algorithm, as virtual scheduling: ITU-T I.371, annex A. One number is kept, the
@@ -53,7 +55,8 @@ return {1, math.floor((now + period - due) / interval + 1e-6), 0, math.ceil(due 
 """
 
 # KEYS: images of the day, jobs under way. ARGV: token, now, images, images a day or 0, jobs at a time or 0,
-# seconds to keep the day, seconds to keep a token, prefix of job keys. Returns {verdict, number}.
+# seconds to keep the day, seconds to keep a token, prefix of job keys, seconds to keep the jobs. Returns
+# {verdict, number}.
 _RESERVE: Final = """
 local jobs_limit, images_limit, images = tonumber(ARGV[5]), tonumber(ARGV[4]), tonumber(ARGV[3])
 if jobs_limit > 0 then
@@ -73,7 +76,10 @@ if images_limit > 0 and images > 0 then
   used = redis.call('INCRBY', KEYS[1], images)
   redis.call('EXPIRE', KEYS[1], ARGV[6])
 end
-if jobs_limit > 0 then redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1]) end
+if jobs_limit > 0 then
+  redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
+  redis.call('EXPIRE', KEYS[2], ARGV[9])
+end
 return {'ok', used}
 """
 
@@ -177,6 +183,7 @@ class RateLimits:
                     2 * DAY_S,
                     RESERVED_S,
                     keys.job_key(""),
+                    KEEP_JOBS_S,
                 ],
             ),
         )
@@ -189,8 +196,8 @@ class RateLimits:
             raise
         if limits.max_active_jobs is not None:
             pipeline = self._redis.pipeline()
-            pipeline.zrem(redis_keys[1], token)
             pipeline.zadd(redis_keys[1], {job.job_id: now})
+            pipeline.zrem(redis_keys[1], token)
             pipeline.execute()
         return job
 

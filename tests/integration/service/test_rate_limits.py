@@ -179,6 +179,16 @@ def test_jobs_at_a_time_are_bounded_until_one_ends(service: Service, tmp_path: P
         assert generate(guarded, headers=auth(OTHER)).status_code == 202
 
 
+def test_nothing_is_kept_for_ever(service: Service, tmp_path: Path) -> None:
+    everything = {"max_active_jobs": 2, "images_per_day": 50, "requests_per_minute": 9}
+    with limited(service, tmp_path, **everything) as guarded:
+        generate(guarded)
+        kept = [key for key in guarded.redis.scan_iter("masan:*:limit*") if "jobs:of" not in key]
+
+        assert len(kept) == 3
+        assert all(guarded.redis.ttl(key) > 0 for key in kept)
+
+
 def test_a_retried_job_takes_a_place_but_no_images(service: Service, tmp_path: Path) -> None:
     with limited(service, tmp_path, max_active_jobs=1, images_per_day=10) as guarded:
         first = generate(guarded).json()["id"]
