@@ -99,7 +99,9 @@ class Certificates:
         contents = _Contents()
         try:
             for index in range(job.spec.chunk_count):
-                contents.add(self._results.read_sidecar(job.job_id, index), chunks[index].count)
+                chunk = chunks[index]
+                rows = self._results.read_sidecar(job.job_id, index, chunk.sidecar_sha256)
+                contents.add(rows, chunk.count)
         except (OSError, ValueError, KeyError) as error:
             logger.error("result lost", extra={"job_id": job.job_id, "reason": repr(error)})
             raise ResultLostError(

@@ -185,7 +185,7 @@ class _Chunks:
             self._index = index
             chunk = self._done[index]
             shard, sidecar = keys.shard_path(job_id, index), keys.sidecar_path(job_id, index)
-            content = self._results.read_sidecar(job_id, index)
+            content = self._results.read_sidecar(job_id, index, chunk.sidecar_sha256)
             self.digest.update(hashlib.sha256(content).digest() + bytes.fromhex(chunk.shard_sha256))
             self.sizes |= {shard: chunk.shard_bytes, sidecar: len(content)}
             yield ChunkFiles.parse(shard, sidecar, content, chunk.count)

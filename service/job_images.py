@@ -57,10 +57,9 @@ class JobImages:
             raise NotFoundError(
                 f"Job {job.job_id} has shards 0 to {job.spec.chunk_count - 1}, not {chunk_index}."
             )
-        row = cast("str | None", self._ledger.redis.hget(keys.done_key(job.job_id), str(chunk_index)))
-        if row is None:
+        chunk = self._done_chunk(job, chunk_index)
+        if chunk is None:
             raise not_made(job, f"shard {chunk_index}")
-        chunk = ChunkResult.model_validate_json(row)
         path = keys.shard_path(job.job_id, chunk_index)
         try:
             size = self._results.size(path)
@@ -78,12 +77,12 @@ class JobImages:
         """
         done = self._ledger.done_chunks(job.job_id)
         rows: list[tuple[int, ImageRow]] = []
-        for chunk_index, first, count in _chunks_from(job.spec, start):
+        for chunk_index, first in _chunks_from(job.spec, start):
             if chunk_index not in done:
                 if not job.status.is_final:
                     return ImagePage(tuple(rows), max(start, first))
                 continue
-            for within, row in enumerate(self._rows(job, chunk_index, count), start=first):
+            for within, row in enumerate(self._rows(job, done[chunk_index]), start=first):
                 if within < start:
                     continue
                 if len(rows) == limit:
@@ -96,10 +95,10 @@ class JobImages:
         if position >= job.spec.total:
             raise NotFoundError(f"Job {job.job_id} has images 0 to {job.spec.total - 1}, not {position}.")
         place = place_of(job.spec, position)
-        if not self._ledger.is_chunk_done(job.job_id, place.chunk_index):
+        chunk = self._done_chunk(job, place.chunk_index)
+        if chunk is None:
             raise not_made(job, f"image {position}")
-        count = job.spec.chunk(place.chunk_index).count
-        row = self._rows(job, place.chunk_index, count)[place.within]
+        row = self._rows(job, chunk)[place.within]
         try:
             with self._results.open(keys.shard_path(job.job_id, place.chunk_index)) as file:
                 file.seek(row.offset)
@@ -110,14 +109,19 @@ class JobImages:
             raise self._lost(job, place.chunk_index, f"{row.file} has changed since it was made")
         return row, content
 
-    def _rows(self, job: JobRecord, chunk_index: int, count: int) -> list[ImageRow]:
+    def _done_chunk(self, job: JobRecord, chunk_index: int) -> ChunkResult | None:
+        row = cast("str | None", self._ledger.redis.hget(keys.done_key(job.job_id), str(chunk_index)))
+        return None if row is None else ChunkResult.model_validate_json(row)
+
+    def _rows(self, job: JobRecord, chunk: ChunkResult) -> list[ImageRow]:
+        index = chunk.chunk_index
         try:
-            lines = self._results.read_sidecar(job.job_id, chunk_index).splitlines()
-            if len(lines) != count:
-                raise ValueError(f"{len(lines)} rows for {count} images")
+            lines = self._results.read_sidecar(job.job_id, index, chunk.sidecar_sha256).splitlines()
+            if len(lines) != chunk.count:
+                raise ValueError(f"{len(lines)} rows for {chunk.count} images")
             return [ImageRow.model_validate(json.loads(line)) for line in lines]
         except (OSError, ValueError) as error:
-            raise self._lost(job, chunk_index, repr(error)) from error
+            raise self._lost(job, index, repr(error)) from error
 
     def _lost(self, job: JobRecord, chunk_index: int, reason: str) -> ResultLostError:
         extra = {"job_id": job.job_id, "chunk_index": chunk_index, "reason": reason}
@@ -151,13 +155,13 @@ def place_of(spec: JobSpec, position: int) -> Place:
     raise IndexError(position)
 
 
-def _chunks_from(spec: JobSpec, position: int) -> Iterator[tuple[int, int, int]]:
-    """Index, first image and number of images of each chunk, from the one with that image on."""
+def _chunks_from(spec: JobSpec, position: int) -> Iterator[tuple[int, int]]:
+    """Index and first image of each chunk, from the one with that image on."""
     first = chunk_index = 0
     for part in spec.parts:
         for start in range(0, part.count, spec.chunk_images):
             count = min(spec.chunk_images, part.count - start)
             if first + count > position:
-                yield chunk_index, first, count
+                yield chunk_index, first
             first += count
             chunk_index += 1

@@ -1,5 +1,6 @@
 """The service's side of the result store: read what workers wrote, delete what expired. Any fsspec URL."""
 
+import hashlib
 import secrets
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -35,9 +36,16 @@ class ResultStore:
         """A seekable file. Raises OSError."""
         return self._files.open(path)
 
-    def read_sidecar(self, job_id: str, chunk_index: int) -> bytes:
-        """The chunk's image rows, one JSON object a line. Raises OSError."""
-        return self._files.read(keys.sidecar_path(job_id, chunk_index))
+    def read_sidecar(self, job_id: str, chunk_index: int, sha256: str | None = None) -> bytes:
+        """The chunk's image rows, one JSON object a line.
+
+        sha256: that it must have, where that is known. Raises OSError, ValueError.
+        """
+        path = keys.sidecar_path(job_id, chunk_index)
+        content = self._files.read(path)
+        if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+            raise ValueError(f"{path} has changed since it was made")
+        return content
 
     def sizes(self, job_id: str) -> dict[str, int]:
         """Sizes in bytes of a job's files, by path. Raises OSError."""

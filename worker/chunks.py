@@ -126,6 +126,7 @@ class ChunkMaker:
             rejected=rejections.total(),
             rejections={reason: rejections[reason] for reason in RejectionReason if rejections[reason]},
             shard_sha256=shard.sha256,
+            sidecar_sha256=shard.sidecar_sha256,
             shard_bytes=len(shard.tar),
             stored_bytes=shard.size_bytes,
             seconds=seconds,

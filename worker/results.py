@@ -44,6 +44,10 @@ class Shard:
         return hashlib.sha256(self.tar).hexdigest()
 
     @property
+    def sidecar_sha256(self) -> str:
+        return hashlib.sha256(self.sidecar).hexdigest()
+
+    @property
     def size_bytes(self) -> int:
         """Of both files."""
         return len(self.tar) + len(self.sidecar)

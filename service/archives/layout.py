@@ -11,8 +11,12 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from service.archives.sources import BLOCK_BYTES, ArchiveSourceError, OpenFile, Piece, Sources, Span
+
+_CHECKED_BYTES: Final = 256 * 1024 * 1024
+"""Stored files, images and manifests, are far smaller; what is derived from them is checked span by span."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +50,8 @@ class Layout(ABC):
     def read(self, open_file: OpenFile, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         """Bytes [start, stop) of the archive, in blocks of about BLOCK_BYTES.
 
-        Raises ArchiveSourceError for a source that is too short, or whose CRC differs in a member that
-        is read whole.
+        Raises ArchiveSourceError for a source that is too short, or whose CRC differs. A stored file of
+        which a part is wanted is read whole before, so that no part of a damaged one is taken for right.
         """
         stop = self.size_bytes if stop is None else min(stop, self.size_bytes)
         block = bytearray()
@@ -118,14 +122,21 @@ def _cut(data: bytes, start: int, stop: int) -> bytes:
 
 def _content(sources: Sources, member: Member, start: int, stop: int) -> Iterator[bytes]:
     """Bytes [start, stop) of a member's data; either may lie outside it."""
+    size = member.size_bytes
+    if max(0, start) >= min(size, stop):
+        return
+    is_whole = start <= 0 and stop >= size
+    if not is_whole and size <= _CHECKED_BYTES and all(isinstance(span, Piece) for span in member.spans):
+        for _ in _content(sources, member, 0, size):
+            pass
     crc, position = 0, 0
     for span in member.spans:
-        size = span.size_bytes
-        for data in span.read(sources, max(0, start - position), max(0, min(size, stop - position))):
+        last = max(0, min(span.size_bytes, stop - position))
+        for data in span.read(sources, max(0, start - position), last):
             crc = zlib.crc32(data, crc)
             yield data
-        position += size
-    if start <= 0 and stop >= position and crc != member.crc32:
+        position += span.size_bytes
+    if is_whole and crc != member.crc32:
         raise ArchiveSourceError(_first_path(member), f"{member.name} has changed since it was made")
 
 

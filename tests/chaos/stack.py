@@ -111,11 +111,12 @@ class ServiceProcess(Process):
 class Stack:
     """All of one stack below `folder`: `valkey`, `store` and `results`, and a log for each process."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, results: Path | None = None) -> None:
+        """results: where images go if not to a folder of that name."""
         self.folder = folder
-        for name in ("run", "logs", "store", "results"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-        self.results = folder / "results"
+        self.results = results or folder / "results"
+        for path in (folder / "run", folder / "logs", folder / "store", self.results):
+            path.mkdir(parents=True, exist_ok=True)
         self.store = ModelStore(str(folder / "store"))
         for version in ("1", "2"):
             publish_tiny(self.store, version=version, seed=int(version), resolution=RESOLUTION_PX)

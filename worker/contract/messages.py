@@ -184,8 +184,8 @@ class ChunkRequest(_Message):
 class ChunkResult(_Message):
     """What a finished chunk left in the result store.
 
-    `rejected` counts images the gate replaced, `rejections` the same by reason. shard_bytes: of the tar;
-    stored_bytes: of all files of the chunk.
+    `rejected` counts images the gate replaced, `rejections` the same by reason. sidecar_sha256: None of a
+    chunk made before it was kept. shard_bytes: of the tar; stored_bytes: of all files of the chunk.
     """
 
     chunk_index: Annotated[int, Field(ge=0)]
@@ -194,6 +194,7 @@ class ChunkResult(_Message):
     rejected: Annotated[int, Field(ge=0)] = 0
     rejections: dict[RejectionReason, Annotated[int, Field(ge=1)]] = {}
     shard_sha256: Sha256
+    sidecar_sha256: Sha256 | None = None
     shard_bytes: Annotated[int, Field(ge=1)]
     stored_bytes: Annotated[int, Field(ge=0)] = 0
     seconds: Annotated[float, Field(ge=0)]

@@ -101,6 +101,7 @@ class Service:
             class_slug=request.class_slug,
             count=request.count,
             shard_sha256=shard.sha256,
+            sidecar_sha256=shard.sidecar_sha256,
             shard_bytes=len(shard.tar),
             stored_bytes=shard.size_bytes,
             seconds=0.5,

@@ -153,6 +153,16 @@ def test_shard_of_another_length_is_told_before_a_byte_is_sent(service: Service)
     assert (response.status_code, response.json()["code"]) == (500, "result_lost")
 
 
+def test_rows_that_read_well_but_are_not_those_that_were_written_are_told(service: Service) -> None:
+    job_id = service.finished_job(n=4, seed=7)
+    sidecar = service.shard_file(job_id, 0).with_suffix(".jsonl")
+    sidecar.write_bytes(sidecar.read_bytes().replace(b'"seed":"7"', b'"seed":"8"', 1))
+
+    for path in ("result", "images", "images/0", "certificate"):
+        response = service.client.get(f"/jobs/{job_id}/{path}")
+        assert (response.status_code, response.json()["code"]) == (500, "result_lost")
+
+
 def test_head_tells_length_and_etag_alone(service: Service) -> None:
     url = f"/jobs/{service.finished_job()}/result"
     got = service.client.get(url)

@@ -128,6 +128,16 @@ def test_only_touched_files_are_opened_and_all_are_closed() -> None:
     assert all(handle.closed for handle in files.handles)
 
 
+def test_changed_source_is_noticed_in_any_part_of_it() -> None:
+    layout = layout_of(CONTENTS)
+    files = files_of(CONTENTS | {"pro_b/000000.png": b"\1" + bytes(range(256)) * 3})
+    image = b"".join(layout.read(files_of(CONTENTS).open)).index(bytes(range(256)))
+
+    for start, stop in ((image, image + 1), (image + 100, image + 200), (image + 700, layout.size_bytes)):
+        with pytest.raises(ArchiveSourceError, match=r"pro_b/000000\.png has changed"):
+            list(layout.read(files.open, start, stop))
+
+
 def test_changed_source_is_noticed() -> None:
     changed = CONTENTS | {"pro_b/000001.png": b"y"}
 
