@@ -80,6 +80,15 @@ def test_changed_image_is_noticed_in_a_range_that_touches_it(tmp_path: Path) -> 
         whole(tmp_path, layout, start, start + 1)
 
 
+def test_range_decodes_the_images_it_touches_and_no_others(tmp_path: Path) -> None:
+    layout = layout_in(tmp_path)
+    end = layout.size_bytes - len(layout.tail)
+    size = 3 * SIZE_PX * SIZE_PX
+    (tmp_path / JOB_ID / "00000.tar").unlink()
+
+    assert whole(tmp_path, layout, end - size, end) == pixels_of(3, 1)
+
+
 def test_lossy_images_are_refused(tmp_path: Path) -> None:
     chunks = make_chunks(tmp_path, ("benign", 0, 1))
     lossy = chunks[0].rows[0].model_copy(update={"quality": 90})
