@@ -86,7 +86,7 @@ class JobRecord:
 
     @property
     def class_slug(self) -> str:
-        return self.spec.parts[0].class_slug if len(self.spec.parts) == 1 else "mixed"
+        return self.spec.class_slug
 
     @property
     def priority(self) -> str:
@@ -297,7 +297,7 @@ class JobService:
         self.redis.zadd(ACTIVE_JOBS, {spec.job_id: now})
         if not self.ledger.create(spec, now=now, expires_at=now + ttl_s):
             return  # by a racing request with the same id, which enqueues it
-        self.redis.hincrby(keys.COUNTERS, f"created:{spec.parts[0].class_slug}:{spec.priority}", 1)
+        self.redis.hincrby(keys.COUNTERS, f"created:{spec.class_slug}:{spec.priority}", 1)
         first_window = [chunk for chunk in spec.chunks() if chunk.chunk_index < spec.window]
         self.queue.enqueue(first_window, at_front=spec.at_front)
 

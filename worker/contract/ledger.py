@@ -58,7 +58,7 @@ class JobLedger:
         record: dict[str, str | int | float] = {
             "status": JobStatus.QUEUED,
             "spec": spec.model_dump_json(),
-            "class": spec.parts[0].class_slug if len(spec.parts) == 1 else "mixed",
+            "class": spec.class_slug,
             "total": spec.total,
             "done": 0,
             "rejected": 0,

@@ -259,6 +259,11 @@ class JobSpec(_Message):
     at_front: bool = False
 
     @property
+    def class_slug(self) -> str:
+        """Its class, `mixed` for several."""
+        return self.parts[0].class_slug if len(self.parts) == 1 else "mixed"
+
+    @property
     def total(self) -> int:
         """Number of images."""
         return sum(part.count for part in self.parts)

@@ -270,6 +270,20 @@ def test_generate_answers_with_the_events_of_its_job(service: Service) -> None:
         assert list(events)[-1].data == {"status": "succeeded"}
 
 
+def test_the_client_follows_a_job_to_its_end(service: Service) -> None:
+    with Client(str(service.client.base_url)) as client:
+        job = client.generate(mix={"pro_b": 20, "benign": 2}, gate="off")
+        events = client.events(job)
+        first = next(events)
+        service.finish(job.id)
+        rest = list(events)
+
+        assert first.data == {"status": "queued"}
+        assert rest[-1].data == {"status": "succeeded"}
+        assert list(client.events(job, after=rest[-1].id)) == []
+        assert list(client.events(job, after=first.id)) == rest
+
+
 @pytest.mark.parametrize(
     "value", ["x", "5", "-", "1-", "-1", "1-2-3", "1.5-0", f"{2**64}-0", "9" * 500, "٣-٣"]
 )
