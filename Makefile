@@ -10,7 +10,7 @@ USABLE := 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))'
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH PIP_REQUIRE_VIRTUALENV PIP_USER PIP_TARGET PIP_PREFIX
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test check format unit integration e2e bench train-smoke clean
+.PHONY: help setup demo run test check format unit integration e2e chaos bench train-smoke clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -23,7 +23,7 @@ demo: $(STAMP)  ## The main job: start the stack, make 500 pro_b images into out
 run: $(STAMP)  ## Keep the stack up and print the curl line; Ctrl-C stops it
 	@$(BIN)/masan up
 
-test: $(STAMP)  ## All tests
+test: $(STAMP)  ## All tests but those of `make chaos`
 	$(PYTEST)
 
 check: $(STAMP)  ## Format, lint, types, import contracts
@@ -44,6 +44,9 @@ integration: $(STAMP)  ## Tests on a real Valkey
 
 e2e: $(STAMP)  ## Tests of the whole stack over HTTP; E2E_BASE_URL=http://... tests a running one
 	$(PYTEST) tests/e2e
+
+chaos: $(STAMP)  ## Kill, freeze and starve real processes in the middle of jobs; minutes
+	$(PYTEST) tests/chaos
 
 bench: $(STAMP)  ## Every benchmark in benchmarks/
 	@set -e; found=; for script in benchmarks/*.py; do \
