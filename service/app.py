@@ -35,6 +35,7 @@ from service.routes import (
     verify,
 )
 from service.settings import ServiceSettings
+from service.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ def create_app(settings: ServiceSettings, *, clock: Callable[[], float] = time.t
 
     Raises SettingsError.
     """
+    telemetry = Telemetry(settings.otlp_endpoint)
     services = Services.build(settings, clock)
     check_binding(settings, services.key_ring)
     app = FastAPI(
@@ -58,8 +60,10 @@ def create_app(settings: ServiceSettings, *, clock: Callable[[], float] = time.t
         lifespan=_lifespan,
         dependencies=[Depends(authenticate), Depends(check_parameters)],
         redoc_url=None,
+        telemetry=telemetry.config,
     )
     app.state.services = services
+    app.state.telemetry = telemetry
     for module in (
         generate,
         jobs,
@@ -98,6 +102,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             await reaping
         await services.events.aclose()
         services.close()
+        await run_in_threadpool(app.state.telemetry.close)
 
 
 async def _reap(services: Services) -> None:

@@ -22,6 +22,7 @@ from service.job_queue import JobQueue, seconds_until
 from service.key_ring import Principal
 from service.keys import Scope
 from service.storage_limits import StorageLimits, StorageNeed
+from service.telemetry import current_traceparent
 from service.workers import WorkerStatus, chunk_images, fleet_speed, live_workers
 from worker.contract import keys
 from worker.contract.ledger import JobLedger
@@ -162,6 +163,7 @@ class JobService:
             tenant=request.tenant,
             metadata=dict(request.metadata),
             is_listed=request.is_listed,
+            traceparent=current_traceparent(),
             chunk_images=chunk_images(workers),
             window=_CHUNKS_PER_WORKER * len(workers),
             at_front=priority is Priority.INTERACTIVE

@@ -1,4 +1,4 @@
-"""JSON log lines on stdout, each with the id of the request it belongs to."""
+"""JSON log lines on stdout, each with the ids of the request and the trace it belongs to."""
 
 import json
 import logging
@@ -8,6 +8,8 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
+from opentelemetry import trace
+
 request_id_var: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
@@ -15,6 +17,11 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 _SECRET = re.compile(r"(?<![A-Za-z0-9])(mk_|whsec_)[A-Za-z0-9+/_=-]{8,}")
 """An API key or a webhook's secret, wherever a client may have put it: a path, an id of its own."""
+
+
+def masked(text: str) -> str:
+    """The same without keys and secrets."""
+    return _SECRET.sub(r"\1***", text)
 
 
 class JsonFormatter(logging.Formatter):
@@ -29,10 +36,12 @@ class JsonFormatter(logging.Formatter):
         }
         if request_id := request_id_var.get():
             line["request_id"] = request_id
+        if (span := trace.get_current_span().get_span_context()).is_valid:
+            line["trace_id"] = f"{span.trace_id:032x}"
         line.update({key: value for key, value in vars(record).items() if key not in _STANDARD})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return _SECRET.sub(r"\1***", json.dumps(line, default=str))
+        return masked(json.dumps(line, default=str))
 
 
 def configure_logging(level: str) -> None:

@@ -78,4 +78,6 @@ class RequestMiddleware:
         self._metrics.requests.labels(route, method, str(status)).inc()
         self._metrics.duration.labels(route, method).observe(seconds)
         extra = {"method": method, "path": scope["path"], "status": status, "seconds": round(seconds, 4)}
+        if job_id := scope.get("path_params", {}).get("job_id"):
+            extra["job_id"] = job_id
         logger.info("request", extra=extra)

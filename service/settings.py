@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
+    AliasChoices,
     BeforeValidator,
     Field,
     RedisDsn,
@@ -35,7 +36,8 @@ class ServiceSettings(BaseSettings):
     lie. result_max_bytes: that all of them may take together, 0 for no limit. presigned_urls: whether clients
     are sent to a result store that can sign URLs. max_event_streams: open at a time in this process.
     event_keepalive_s: a comment is sent into a stream that was silent for so long.
-    webhook_networks: where webhooks may go although it is not public; http to loopback addresses of them.
+    otlp_endpoint: of a collector of spans, None for none. webhook_networks: where webhooks may go
+    although it is not public; http to loopback addresses of them.
     """
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore")
@@ -62,6 +64,12 @@ class ServiceSettings(BaseSettings):
     presigned_urls: bool = True
     max_event_streams: Annotated[int, Field(ge=1, le=10_000)] = 256
     event_keepalive_s: Annotated[float, Field(gt=0, le=3600)] = 15.0
+    otlp_endpoint: Annotated[str, StringConstraints(pattern=r"^https?://\S+$")] | None = Field(
+        default=None,
+        validation_alias=AliasChoices(
+            "otlp_endpoint", f"{ENV_PREFIX}OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"
+        ),
+    )
     webhook_networks: Annotated[Networks, NoDecode, BeforeValidator(parse_networks)] = ()
 
     @field_validator("redis_url")

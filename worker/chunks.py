@@ -31,10 +31,12 @@ from worker.encode import EncodedImage
 from worker.errors import GpuLostError, RequestInvalidError
 from worker.gate import Gate
 from worker.generator_cache import GeneratorCache, LoadedGenerator
+from worker.logs import about
 from worker.metrics import WorkerMetrics
 from worker.presence import Presence
 from worker.results import Provenance, ResultStore, pack_shard
 from worker.sampler import Batch, Sampler
+from worker.telemetry import ChunkTracing
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +65,7 @@ class ChunkMaker:
     presence: Presence
     metrics: WorkerMetrics
     device_label: str
+    tracing: ChunkTracing = field(default_factory=ChunkTracing)
     interrupt: threading.Event = field(default_factory=threading.Event)
     interrupted: ChunkRequest | None = None
     is_gpu_lost: bool = False
@@ -73,6 +76,15 @@ class ChunkMaker:
         Raises RequestInvalidError, errors of the model store, WorkerError.
         """
         request = _validated(payload)
+        with (
+            self.tracing.chunk(request) as span,
+            about(job_id=request.job_id, model=request.model.reference, trace_id=span.trace_id),
+        ):
+            outcome = self._make_timed(request)
+            span.outcome = outcome
+        return outcome
+
+    def _make_timed(self, request: ChunkRequest) -> Outcome:
         started = time.monotonic()
         log_extra: dict[str, Any] = {
             "job_id": request.job_id,

@@ -19,8 +19,12 @@ _STAGE_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 class WorkerMetrics:
     """All families, on a registry of their own."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(
+        self, device: torch.device, on_stage: Callable[[str, float], None] = lambda _name, _seconds: None
+    ) -> None:
+        """on_stage: told of each run of a stage, with its seconds, from the thread that it ran in."""
         self.registry = CollectorRegistry()
+        self._on_stage = on_stage
         self._stage = Histogram(
             "masan_stage_duration_seconds",
             "Time of one micro-batch (sample), image (gate, encode) or shard (write).",
@@ -78,7 +82,9 @@ class WorkerMetrics:
         try:
             yield
         finally:
-            self._stage.labels(name).observe(time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self._stage.labels(name).observe(seconds)
+            self._on_stage(name, seconds)
 
     def serve(self, host: str, port: int) -> int:
         """Answer /metrics from a thread; returns the port. Raises OSError if it is taken."""

@@ -16,6 +16,7 @@ from worker.chunks import ChunkMaker
 from worker.contract.chunk_queue import open_queue
 from worker.contract.ledger import JobLedger
 from worker.contract.redis_clients import REDIS_OPERATIONS, open_redis
+from worker.contract.tracing import TracingUnavailableError
 from worker.default_model import DefaultModel
 from worker.device import choose_device, device_label
 from worker.generator_cache import GeneratorCache, LoadedGenerator
@@ -25,6 +26,7 @@ from worker.presence import Presence
 from worker.results import ResultStore
 from worker.sampler import Sampler
 from worker.settings import WorkerSettings, WorkerSettingsError
+from worker.telemetry import ChunkTracing
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +41,8 @@ class WorkerProcess:
         self.device = _of_variable("MASAN_DEVICE", choose_device, settings.device)
         self.store = _of_variable("MASAN_MODEL_STORE_URL", ModelStore, settings.model_store_url)
         results = _of_variable("MASAN_RESULT_STORE_URL", ResultStore, settings.result_store_url)
-        self.metrics = WorkerMetrics(self.device)
+        self.tracing = _tracing(settings)
+        self.metrics = WorkerMetrics(self.device, self.tracing.add_stage)
         ledger_errors, queue_errors = map(self.metrics.redis_errors, REDIS_OPERATIONS)
         redis = open_redis(settings.redis_url, decode_responses=True, on_error=ledger_errors)
         self.queue = open_queue(open_redis(settings.redis_url, decode_responses=False, on_error=queue_errors))
@@ -69,6 +72,7 @@ class WorkerProcess:
             presence=self.presence,
             metrics=self.metrics,
             device_label=label,
+            tracing=self.tracing,
         )
 
     def run(self, *, burst: bool = False) -> int:
@@ -96,6 +100,7 @@ class WorkerProcess:
         finally:
             self.presence.stop()
             self.sampler.close()
+            self.tracing.close()
         if burst or worker.is_stopping:
             logger.info("worker stopped", extra={"worker": self.settings.worker_name})
             return 0
@@ -142,6 +147,15 @@ def run_worker(settings: WorkerSettings) -> int:
 def _leave(_signum: int, _frame: FrameType | None) -> None:
     """While the worker starts; once it works, GpuWorker's own handlers stand here."""
     raise SystemExit(0)
+
+
+def _tracing(settings: WorkerSettings) -> ChunkTracing:
+    try:
+        return ChunkTracing.to(settings.otlp_endpoint)
+    except TracingUnavailableError as error:
+        raise WorkerSettingsError(
+            f"OTEL_EXPORTER_OTLP_ENDPOINT = {settings.otlp_endpoint!r}: {error}"
+        ) from error
 
 
 def _of_variable(variable: str, build: Callable[[str], _T], value: str) -> _T:

@@ -5,7 +5,15 @@ import secrets
 import socket
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, RedisDsn, StringConstraints, TypeAdapter, ValidationError, field_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    RedisDsn,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ENV_PREFIX = "MASAN_"
@@ -60,7 +68,7 @@ class WorkerSettings(QueueProcessSettings):
 
     threads: forward passes that run at once on a CPU. host, metrics_port: where /metrics is served; 0 takes a
     free port. cached_generators: checkpoints kept on the device. micro_batch_timeout_s: a forward pass that
-    takes longer is stuck, and the process ends itself.
+    takes longer is stuck, and the process ends itself. otlp_endpoint: of a collector of spans, None for none.
     """
 
     result_store_url: Annotated[str, StringConstraints(min_length=1)]
@@ -70,6 +78,12 @@ class WorkerSettings(QueueProcessSettings):
     micro_batch_timeout_s: Annotated[float, Field(gt=0)] = 120.0
     host: str = "127.0.0.1"
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0
+    otlp_endpoint: Annotated[str, StringConstraints(pattern=r"^https?://\S+$")] | None = Field(
+        default=None,
+        validation_alias=AliasChoices(
+            "otlp_endpoint", f"{ENV_PREFIX}OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"
+        ),
+    )
 
 
 _Settings = TypeVar("_Settings", bound=QueueSettings)

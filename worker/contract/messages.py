@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 from model_store.image_id import MAX_SEED
 from model_store.manifest import Sha256, Slug, Version
+from worker.contract.tracing import TRACEPARENT_PATTERN
 
 MAX_CHUNK_IMAGES = 256
 MIN_REPORT_IMAGES = 12
@@ -108,6 +109,8 @@ class Priority(StrEnum):
     BATCH = "batch"
 
 
+Traceparent = Annotated[str, StringConstraints(pattern=TRACEPARENT_PATTERN)]
+"""The span of the request that asked for a job, which its chunks' spans join."""
 MetadataKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 MetadataValue = Annotated[str, StringConstraints(max_length=512)]
 ArchiveFormat = Literal["zip", "tar", "npz", "parquet"]
@@ -179,6 +182,7 @@ class ChunkRequest(_Message):
     truncation: Annotated[float, Field(gt=0, le=1)]
     encoding: ImageEncoding = ImageEncoding()
     gate: GateLevel = GateLevel.OFF
+    traceparent: Traceparent | None = None
 
 
 class ChunkResult(_Message):
@@ -254,6 +258,7 @@ class JobSpec(_Message):
     tenant: str = ""
     metadata: dict[MetadataKey, MetadataValue] = {}
     is_listed: bool = True
+    traceparent: Traceparent | None = None
     chunk_images: Annotated[int, Field(ge=1, le=MAX_CHUNK_IMAGES)]
     window: Annotated[int, Field(ge=1)] = 2
     at_front: bool = False
@@ -296,6 +301,7 @@ class JobSpec(_Message):
                     truncation=self.truncation,
                     encoding=self.encoding,
                     gate=self.gate,
+                    traceparent=self.traceparent,
                 )
             within_part -= chunk_count
         raise IndexError(chunk_index)
