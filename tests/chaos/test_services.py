@@ -3,6 +3,7 @@
 import socket
 import time
 from collections.abc import Iterator
+from typing import cast
 
 import httpx
 import pytest
@@ -92,7 +93,7 @@ def test_service_killed_in_the_middle_of_an_event_stream(
             seen.append(event)
 
     record("SIGKILL of the service in an event stream, started again: until the next event", seconds)
-    kept = stack.redis.xrange(keys.events_key(job_id))
+    kept = cast("list[tuple[str, dict[str, str]]]", stack.redis.xrange(keys.events_key(job_id)))
     assert [event_id for event_id, _, _ in seen] == [event_id for event_id, _ in kept]
     assert [name for _, name, _ in seen].count("done") == 1
     assert seen[-1][1] == "done"
