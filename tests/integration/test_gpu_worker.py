@@ -19,7 +19,7 @@ def test_an_interrupted_chunk_goes_back_under_the_id_of_its_job_s_attempt(
     stack.queue.empty()
     stack.redis.hset(keys.job_key(spec.job_id), "attempt", attempt)
     process = WorkerProcess(stack.settings())
-    worker = GpuWorker(process.queue, process.maker, process.presence, name="one")
+    worker = GpuWorker(process.queue, process.maker, process.presence, name="one", before_poll=lambda: None)
 
     process.maker.interrupted = spec.chunk(0)
     worker.put_back_interrupted(stack.queue)
