@@ -21,12 +21,22 @@ from service.schemas import JobBody
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 EVENT_STREAM: Final = "text/event-stream"
+EVENT_SCHEMA: Final[dict[str, Any]] = {
+    "description": "One event; `data` is JSON",
+    "type": "object",
+    "properties": {
+        "event": {"type": "string", "enum": ["status", "progress", "shard", "done", "snapshot"]},
+        "id": {"type": "string"},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+        "retry": {"type": "integer"},
+    },
+}
 _EVENT_ID: Final = re.compile(r"^(\d{1,20})-(\d{1,20})$", re.ASCII)
 _MAX_PART: Final = 2**64 - 1
 _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "`status`, `progress`, `shard` and `done` events, `snapshot` in place of lost ones",
-        "content": {EVENT_STREAM: {"schema": {"type": "string"}}},
+        "content": {EVENT_STREAM: {"schema": EVENT_SCHEMA}},
     },
     204: {"description": "The client has all there will be"},
     **problems(404, 406, 410),

@@ -21,7 +21,7 @@ from service.ids import new_job_id
 from service.jobs import JobRecord
 from service.openapi import problems
 from service.preferences import MAX_WAIT_S, Preferences, negotiate, parse_prefer
-from service.routes.events import EVENT_STREAM, snapshot_of
+from service.routes.events import EVENT_SCHEMA, EVENT_STREAM, snapshot_of
 from service.routes.results import get_result
 from service.schemas import JobBody
 from service.webhooks import REQUEST_BODY, checked_webhook
@@ -45,7 +45,7 @@ _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
         "model": JobBody,
         "description": "The job, ended in the time waited for it; or what else `Accept` names",
         "content": {name: {} for name in dict.fromkeys(i.media_type for i in FORMATS.values())}
-        | {EVENT_STREAM: {"schema": {"type": "string"}}},
+        | {EVENT_STREAM: {"schema": EVENT_SCHEMA}},
         "headers": _HEADERS,
     },
     202: {
