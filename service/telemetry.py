@@ -7,14 +7,14 @@ until a provider is given.
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any, Final
 
-from fastapi.telemetry import TelemetryConfig
 from opentelemetry import trace
 
 from service.errors import SettingsError
 from service.logs import masked
 from worker.contract.tracing import TracingUnavailableError, close_provider, open_provider
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # jobs are also read where there is no FastAPI
+    from fastapi.telemetry import TelemetryConfig
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import Span, TracerProvider
 
@@ -36,16 +36,16 @@ class Telemetry:
             self._provider.add_span_processor(_masking_processor())
 
     @property
-    def config(self) -> TelemetryConfig:
+    def config(self) -> "TelemetryConfig":
         """For FastAPI. Its metrics and logs are not wanted: we have our own."""
-        config = TelemetryConfig(
-            tracing=self._provider is not None,
-            metrics=False,
-            logs=False,
-            operation_spans=False,
-            auto_configure=False,
-            exclude=_is_of_nobody,
-        )
+        config: TelemetryConfig = {
+            "tracing": self._provider is not None,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+            "exclude": _is_of_nobody,
+        }
         if self._provider is not None:
             config["tracer_provider"] = self._provider
         return config
