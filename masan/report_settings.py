@@ -12,8 +12,8 @@ class ReportWorkerSettings(QueueProcessSettings):
     """One field per `MASAN_<FIELD>` variable; a wrong value keeps the process from starting.
 
     report_data: real images, a folder per class or a packed file, for checkpoints that carry no reference set
-    of their own. report_cache: where features of real images are kept. result_store_url: where delivered images
-    lie, whose quality is looked at every served_quality_s seconds; without it, or with 0, it is not.
+    of their own. report_cache: where features of real images are kept. result_store_url: where delivered
+    images lie, whose quality is looked at every served_quality_s seconds; without it, or with 0, it is not.
     """
 
     report_data: Path | None = None

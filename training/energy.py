@@ -24,9 +24,9 @@ def pooled(maps: list[Tensor]) -> Tensor:
 class EnergyDistance(nn.Module):
     """2 E|f - r| - E|f - f'| within each class: the part of the energy distance that depends on f.
 
-    r are the last BANK_SIZE real images; f' the other generated ones of the batch. Generated images of earlier
-    steps would not do: to leave those behind it is enough that all images of a class change together, which
-    makes them swing and no more various.
+    r are the last BANK_SIZE real images; f' the other generated ones of the batch. Generated images of
+    earlier steps would not do: to leave those behind it is enough that all images of a class change together,
+    which makes them swing and no more various.
     Features are divided by the real ones' standard deviation, distances by the root of their number.
     Source: Szekely & Rizzo 2013; a bank of recent samples as in He et al. 2020 (MoCo).
     """
