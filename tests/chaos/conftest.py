@@ -36,13 +36,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The times for docs/faults.md; as JSON too where MASAN_CHAOS_REPORT names a file."""
+    """The times for docs/faults.md; as JSON too where CHAOS_REPORT names a file."""
     if not _measured:
         return
     terminalreporter.section("recovery")
     for what, seconds in _measured.items():
         terminalreporter.write_line(f"{seconds:>8} s  {what}")
-    if report := os.environ.get("MASAN_CHAOS_REPORT"):
+    if report := os.environ.get("CHAOS_REPORT"):
         Path(report).write_text(json.dumps(_measured, indent=1))
 
 
