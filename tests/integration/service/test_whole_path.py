@@ -52,7 +52,7 @@ def test_images_come_back_complete_and_repeatable(service: Service) -> None:
     few = archive_of(service, n=3, seed=5)
 
     names = [f"pro_b/{index:06d}.png" for index in range(37)]
-    assert many.namelist() == ["manifest.jsonl", *names]
+    assert many.namelist() == ["manifest.jsonl", "certificate.json", *names]
     assert many.testzip() is None
     assert len({many.read(name) for name in names}) == 37
     assert [few.read(name) for name in names[:3]] == [many.read(name) for name in names[:3]]
