@@ -32,7 +32,8 @@ def test_generate_saves_images_manifest_and_contact_sheet(base_url: str, tmp_pat
     assert saved is not None
     assert [image.name for image in saved.images] == [f"{index:06d}.png" for index in range(9)]
     assert all(image.is_file() for image in saved.images)
-    assert {path.name for path in out.iterdir()} == {"pro_b", "manifest.jsonl", "contact_sheet.png"}
+    made = {"pro_b", "certificate.json", "manifest.jsonl", "contact_sheet.png"}
+    assert {path.name for path in out.iterdir()} == made
     with Image.open(out / "contact_sheet.png") as sheet:
         assert sheet.width == 8 * 132 + 4
     assert "9 images, " in said

@@ -49,6 +49,8 @@ def endpoint() -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in variables.items():
             patch.setenv(name, value)
+        # What a server of an earlier module held is kept by the process, not by the server.
+        httpx.post(f"{variables['AWS_ENDPOINT_URL_S3']}/moto-api/reset", trust_env=False).raise_for_status()
         httpx.put(f"{variables['AWS_ENDPOINT_URL_S3']}/masan-tests", trust_env=False).raise_for_status()
         yield variables["AWS_ENDPOINT_URL_S3"]
     server.stop()
