@@ -58,7 +58,7 @@ def test_generate_replaces_an_earlier_job_only_when_told(base_url: str, tmp_path
     [
         (["pro_c"], 2, "early_pre_b, pre_b, pro_b"),
         (["pro_b", "-n", "0"], 2, "n: "),
-        (["pro_b", "-n", "1000000000"], 2, "n is 1000000000"),
+        (["pro_b", "-n", "1000000000"], 2, "n asks for 1000000000 images"),
         (["pro_b", "--truncation", "2"], 2, "truncation: "),
         (["pro_b", "--model", "nobody"], 2, "no checkpoint 'nobody'"),
     ],

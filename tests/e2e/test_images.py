@@ -51,7 +51,7 @@ def test_every_class_gives_whole_different_images(http: httpx.Client) -> None:
 
         rows = rows_of(archive)
         assert [row["file"] for row in rows] == [f"{class_slug}/{index:06d}.png" for index in range(6)]
-        assert set(archive) == {"manifest.jsonl", *(row["file"] for row in rows)}
+        assert set(archive) == {"manifest.jsonl", "certificate.json", *(row["file"] for row in rows)}
         for row in rows:
             content = archive[row["file"]]
             with Image.open(io.BytesIO(content)) as image:
