@@ -38,6 +38,7 @@ def open_files(path: Path) -> Iterator[SealedFiles]:
         else:
             with tarfile.open(path, "r:") as tar:
                 yield _Tar(tar)
+    # zipfile calls a compression that it does not know "not implemented".
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError) as error:
         raise ArchiveCorruptedError(path.name, f"not a whole archive ({error})") from error
 

@@ -94,6 +94,10 @@ def require(scope: Scope) -> params.Depends:
     return dependency
 
 
+JobReaderDep = Annotated[Principal, require(Scope.JOBS_READ)]
+JobWriterDep = Annotated[Principal, require(Scope.JOBS_WRITE)]
+
+
 def check_origin(request: Request) -> None:
     """Without keys a web page must not reach us through its reader's browser.
 

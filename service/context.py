@@ -104,6 +104,7 @@ class Services:
         storage = StorageKeeper(redis, jobs.ledger, results, max_bytes=settings.result_max_bytes)
         signing_key = SigningKey(settings.signing_key_file)
         certificates = Certificates(redis, jobs.ledger, results, models, signing_key, clock)
+        images = JobImages(results, jobs.ledger)
         stopping = threading.Event()
         registry.register(FleetCollector(jobs, models, results, clock))
         events = EventStreams(
@@ -130,8 +131,8 @@ class Services:
                 results, jobs.ledger, models, certificates, ParquetBuilds(redis, results, stopping)
             ),
             certificates=certificates,
-            images=JobImages(results, jobs.ledger),
-            redraws=Redrawer(jobs, limits, models, results, clock, stopping),
+            images=images,
+            redraws=Redrawer(jobs, limits, models, results, images, clock, stopping),
             reports=reports,
             reaper=Reaper(redis, queue, jobs, results, reports, storage),
             metrics=metrics,

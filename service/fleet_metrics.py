@@ -47,7 +47,8 @@ class FleetCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Without Redis only `masan_redis_up 0` and the checkpoints' families."""
-        now, redis, served = self._clock(), self._jobs.redis, self._served_classes()
+        now, redis, checkpoints = self._clock(), self._jobs.redis, self._served()
+        served = {(slug, found.reference) for found, _ in checkpoints for slug in found.manifest.classes}
         try:
             families = [
                 *_job_families(list(self._jobs.active()), now),
@@ -64,7 +65,7 @@ class FleetCollector(Collector):
             families = []
         yield _gauge("masan_redis_up", "Whether Redis answered this scrape", float(bool(families)))
         yield from families
-        yield from self._model_families()
+        yield from self._model_families(checkpoints)
         free = GaugeMetricFamily(
             "masan_result_store_free_bytes", "Bytes free below the result store", labels=["backend"]
         )
@@ -72,9 +73,6 @@ class FleetCollector(Collector):
             if (free_bytes := self._results.free_bytes()) is not None:
                 free.add_metric([self._results.backend], free_bytes)
         yield free
-
-    def _served_classes(self) -> set[tuple[str, str]]:
-        return {(slug, found.reference) for found, _ in self._served() for slug in found.manifest.classes}
 
     def _known(self) -> set[str]:
         """`name@version` of every checkpoint; none if the model store does not tell."""
@@ -89,14 +87,14 @@ class FleetCollector(Collector):
         except (ModelStoreError, OSError):
             return []
 
-    def _model_families(self) -> Iterator[Metric]:
+    def _model_families(self, checkpoints: list[tuple[Checkpoint, str]]) -> Iterator[Metric]:
         info = GaugeMetricFamily(
             "masan_model_info",
             "Checkpoints that have an alias",
             labels=["model", "model_version", "digest", "alias"],
         )
         reports: dict[str, QualityReport] = {}
-        for checkpoint, alias in self._served():
+        for checkpoint, alias in checkpoints:
             manifest = checkpoint.manifest
             info.add_metric([manifest.name, manifest.reference, manifest.digest, alias], 1.0)
             try:

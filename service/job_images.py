@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from service.errors import JobNotFinishedError, JobUnsuccessfulError, NotFoundError, ResultLostError
+from service.generation import RETRY_AFTER_S
 from service.job_archive import lost_part
 from service.jobs import JobRecord, regenerate_hint, regenerate_link
 from service.result_store import ResultStore
@@ -16,8 +17,6 @@ from worker.contract.ledger import JobLedger
 from worker.contract.messages import ChunkResult, ImageRow, JobSpec
 
 logger = logging.getLogger(__name__)
-
-RETRY_AFTER_S = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +150,7 @@ def place_of(spec: JobSpec, position: int) -> Place:
         if position < part.count:
             return Place(chunk_index + position // spec.chunk_images, position % spec.chunk_images)
         position -= part.count
-        chunk_index += -(-part.count // spec.chunk_images)
+        chunk_index += spec.chunks_of(part)
     raise IndexError(position)
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Self, cast
 from urllib.parse import urlencode
 
@@ -233,12 +234,12 @@ class JobService:
         """Stop a job and let its files and its record go; again is fine. Raises NotFoundError."""
         self.get(job_id, principal)
         self.ledger.delete(job_id, now=now)
-        self._stop(job_id, now)
+        self.stop(job_id, now)
 
     def cancel(self, job_id: str, now: float, principal: Principal) -> JobRecord:
         """Ask a job to stop; canceling twice is fine. Raises NotFoundError, JobFinishedError."""
         self.get(job_id, principal)
-        self._stop(job_id, now)
+        self.stop(job_id, now)
         job = self._known(job_id)
         if job.status not in {JobStatus.CANCELED, JobStatus.CANCELING}:
             raise JobFinishedError(f"Job {job_id} is {job.status} and can no longer be canceled.")
@@ -266,7 +267,8 @@ class JobService:
             pipeline.hgetall(keys.job_key(job_id))
         return [JobRecord.from_hash(record) for record in pipeline.execute() if record]
 
-    def _stop(self, job_id: str, now: float) -> None:
+    def stop(self, job_id: str, now: float) -> None:
+        """Cancel a job that waits or runs; nothing happens to any other."""
         self.ledger.transition(job_id, JobStatus.CANCELED, allowed_from=(JobStatus.QUEUED,), now=now)
         self.ledger.transition(job_id, JobStatus.CANCELING, allowed_from=(JobStatus.RUNNING,), now=now)
 
@@ -300,8 +302,7 @@ class JobService:
         if not self.ledger.create(spec, now=now, expires_at=now + ttl_s):
             return  # by a racing request with the same id, which enqueues it
         self.redis.hincrby(keys.COUNTERS, f"created:{spec.class_slug}:{spec.priority}", 1)
-        first_window = [chunk for chunk in spec.chunks() if chunk.chunk_index < spec.window]
-        self.queue.enqueue(first_window, at_front=spec.at_front)
+        self.queue.enqueue(islice(spec.chunks(), spec.window), at_front=spec.at_front)
 
 
 def may_see(principal: Principal, job: JobRecord) -> bool:

@@ -21,6 +21,7 @@ from redis.lock import Lock
 
 from service.archives.sources import ArchiveSourceError
 from service.errors import RequestError, ResultLostError, ResultNotReadyError
+from service.generation import RETRY_AFTER_S
 from service.jobs import JobRecord
 from service.result_store import ResultStore
 from worker.contract import keys
@@ -29,7 +30,6 @@ logger = logging.getLogger(__name__)
 
 WAIT_S: Final = 5.0
 """How long a request waits for the file; what takes longer is asked for again."""
-RETRY_AFTER_S: Final = 2
 _LOCK_S: Final = 30.0
 """Far above what one chunk takes."""
 _POLL_S: Final = 0.1

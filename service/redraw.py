@@ -19,9 +19,9 @@ from service.errors import (
     NotFoundError,
     RedrawFailedError,
     RedrawTimeoutError,
-    ResultLostError,
 )
 from service.generation import GenerationRequest
+from service.job_images import JobImages
 from service.jobs import JobRecord, JobService
 from service.key_ring import Principal, tenant_of
 from service.rate_limits import RateLimits
@@ -69,6 +69,7 @@ class Redrawer:
         limits: RateLimits,
         models: ModelCatalogue,
         results: ResultStore,
+        images: JobImages,
         clock: Callable[[], float],
         stopping: threading.Event,
     ) -> None:
@@ -76,6 +77,7 @@ class Redrawer:
         self._limits = limits
         self._models = models
         self._results = results
+        self._images = images
         self._clock = clock
         self._stopping = stopping
 
@@ -106,7 +108,7 @@ class Redrawer:
             status = await self._wait(job.job_id, wait_s)
             if status is not JobStatus.SUCCEEDED:
                 raise self._why_not(job.job_id, image_id, status, wait_s)
-            row, content = await run_in_threadpool(self._read, job.job_id)
+            row, content = await run_in_threadpool(self._images.image, job, 0)
             if row.image_id != str(image_id):
                 raise RedrawFailedError(f"A worker of another release drew {row.image_id}, not {image_id}.")
         finally:
@@ -202,23 +204,11 @@ class Redrawer:
             retry_after_s=_RETRY_AFTER_S,
         )
 
-    def _read(self, job_id: str) -> tuple[ImageRow, bytes]:
-        try:
-            row = ImageRow.model_validate_json(self._results.read_sidecar(job_id, 0))
-            with self._results.open(keys.shard_path(job_id, 0)) as shard:
-                shard.seek(row.offset)
-                content = shard.read(row.size_bytes)
-        except (OSError, ValueError) as error:
-            logger.error("redrawn image lost", extra={"job_id": job_id, "reason": repr(error)})
-            raise ResultLostError("The redrawn image is missing or damaged; ask for it again.") from error
-        return row, content
-
     def _forget(self, spec: JobSpec) -> None:
         """Delete what an ended job left. One that still runs is stopped, and collected once it has ended."""
         now, ledger, job_id = self._clock(), self._jobs.ledger, spec.job_id
         ledger.delete(job_id, now=now)
-        ledger.transition(job_id, JobStatus.CANCELED, allowed_from=(JobStatus.QUEUED,), now=now)
-        ledger.transition(job_id, JobStatus.CANCELING, allowed_from=(JobStatus.RUNNING,), now=now)
+        self._jobs.stop(job_id, now)
         if ledger.collect(job_id, now=now):
             self._results.delete_job(job_id)
             ledger.forget(spec, record_ttl_s=_RECORD_S)
@@ -238,5 +228,5 @@ def chunk_of(spec: JobSpec, image_id: ImageId) -> int | None:
         within = image_id.index - part.start
         if part.class_slug == image_id.class_slug and 0 <= within < part.count:
             return first_chunk + within // spec.chunk_images
-        first_chunk += -(-part.count // spec.chunk_images)
+        first_chunk += spec.chunks_of(part)
     return None

@@ -7,11 +7,10 @@ from fastapi import APIRouter, Header, Response
 from fastapi.responses import JSONResponse
 
 from model_store.certificate import Certificate, CertifiedKey
-from service.auth import PrincipalDep, Scope, require
+from service.auth import JobReaderDep
 from service.byte_range import etag_matches
 from service.context import ServicesDep
-from service.errors import JobNotFinishedError, JobUnsuccessfulError
-from service.jobs import JobRecord, regenerate_path
+from service.job_images import not_made
 from service.openapi import problems
 from service.parameters import JobIdParameter
 from service.preferences import negotiate
@@ -21,7 +20,6 @@ router = APIRouter(tags=["provenance"])
 
 _JSON: Final = "application/json"
 _PEM: Final = "application/x-pem-file"
-_RETRY_AFTER_S: Final = 2
 
 _CERTIFICATE_ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
     200: {"description": "Canonical JSON (RFC 8785), the same bytes each time"},
@@ -39,21 +37,20 @@ _KEY_ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
 
 @router.get(
     "/jobs/{job_id}/certificate",
-    dependencies=[require(Scope.JOBS_READ)],
     response_model=Certificate,
     responses=_CERTIFICATE_ANSWERS,
     summary="What a job made, how it was judged, signed",
 )
 def get_certificate(
     services: ServicesDep,
-    principal: PrincipalDep,
+    principal: JobReaderDep,
     job_id: JobIdParameter,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """The same bytes as `certificate.json` in the job's archive."""
     job = services.jobs.get_unexpired(job_id, services.clock(), principal)
     if job.status is not JobStatus.SUCCEEDED:
-        raise _uncertified(job)
+        raise not_made(job, "the certificate")
     content = services.certificates.certify(job)
     headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "Cache-Control": "private, no-cache"}
     if etag_matches(if_none_match, headers["ETag"]):
@@ -78,15 +75,3 @@ def get_key(
         pem = services.certificates.signing_key.public_pem
         return Response(pem, media_type=_PEM, headers=headers)
     return JSONResponse(services.certificates.signing_key.public.model_dump(), headers=headers)
-
-
-def _uncertified(job: JobRecord) -> JobNotFinishedError | JobUnsuccessfulError:
-    if not job.status.is_final:
-        return JobNotFinishedError(
-            f"Job {job.job_id} is {job.status}; only a finished batch is certified.",
-            retry_after_s=_RETRY_AFTER_S,
-        )
-    return JobUnsuccessfulError(
-        f"Job {job.job_id} {job.status}; only a whole batch is certified. "
-        f"Ask again with POST {regenerate_path(job)}."
-    )

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Header, Query, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
-from service.auth import Principal, Scope, require
+from service.auth import JobReaderDep, Principal
 from service.context import Services, ServicesDep
 from service.errors import FieldError, InvalidParameterError
 from service.events import Snapshot
@@ -48,7 +48,7 @@ _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
 )
 async def follow_events(
     services: ServicesDep,
-    principal: Annotated[Principal, require(Scope.JOBS_READ)],
+    principal: JobReaderDep,
     job_id: JobIdParameter,
     last_event_id: Annotated[
         str | None, Query(description="Go on after this event; the header counts before it")

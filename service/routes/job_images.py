@@ -7,11 +7,11 @@ from fastapi import APIRouter, Path, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.auth import Principal, Scope, require
+from service.auth import JobReaderDep
 from service.context import ServicesDep
 from service.downloads import ConditionsDep, Download, download_answers, send
 from service.errors import FieldError, InvalidParameterError
-from service.job_images import RETRY_AFTER_S
+from service.generation import RETRY_AFTER_S
 from service.jobs import JobRecord
 from service.openapi import problems
 from service.parameters import JobIdParameter
@@ -19,7 +19,6 @@ from worker.contract.messages import ImageFormat, ImageRow
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
-ReaderDep = Annotated[Principal, require(Scope.JOBS_READ)]
 CursorParameter = Annotated[
     str | None, Query(pattern=r"^i[0-9]{1,9}$", description="`next_cursor` of the page before")
 ]
@@ -70,7 +69,7 @@ class JobImagesBody(BaseModel):
 @router.get("/{job_id}/images", responses=problems(404, 410), summary="What is known of each image")
 def list_images(
     services: ServicesDep,
-    principal: ReaderDep,
+    principal: JobReaderDep,
     response: Response,
     job_id: JobIdParameter,
     cursor: CursorParameter = None,
@@ -102,7 +101,7 @@ def list_images(
 )
 def get_image(
     services: ServicesDep,
-    principal: ReaderDep,
+    principal: JobReaderDep,
     job_id: JobIdParameter,
     i: ImageParameter,
     conditions: ConditionsDep,

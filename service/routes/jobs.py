@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
-from service.auth import Principal, Scope, require
+from service.auth import JobReaderDep, JobWriterDep, Principal
 from service.byte_range import etag_matches
 from service.context import Services, ServicesDep
 from service.generation import RETRY_AFTER_S
@@ -22,9 +22,6 @@ from service.schemas import JobBody, JobListBody
 from worker.contract.messages import JobStatus
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
-
-ReaderDep = Annotated[Principal, require(Scope.JOBS_READ)]
-WriterDep = Annotated[Principal, require(Scope.JOBS_WRITE)]
 
 _POLL_S = 0.25
 
@@ -43,7 +40,7 @@ _NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "As `If-N
 )
 def list_jobs(
     services: ServicesDep,
-    principal: ReaderDep,
+    principal: JobReaderDep,
     request: Request,
     response: Response,
     status: Annotated[JobStatus | None, Query(description="Jobs in this state only")] = None,
@@ -87,7 +84,7 @@ def list_jobs(
 )
 async def get_job(
     services: ServicesDep,
-    principal: ReaderDep,
+    principal: JobReaderDep,
     job_id: JobIdParameter,
     prefer: Annotated[
         str | None, Header(description="`wait=30`: answer when it changes, 60 s at most")
@@ -118,7 +115,7 @@ async def get_job(
     summary="Stop a job",
 )
 def cancel_job(
-    services: ServicesDep, principal: WriterDep, response: Response, job_id: JobIdParameter
+    services: ServicesDep, principal: JobWriterDep, response: Response, job_id: JobIdParameter
 ) -> JobBody:
     """200 once canceled, 202 while its worker finishes the batch at hand."""
     now = services.clock()
@@ -139,7 +136,7 @@ def cancel_job(
     summary="Make what a failed, canceled or expired job still lacks",
 )
 def retry_job(
-    services: ServicesDep, principal: WriterDep, response: Response, job_id: JobIdParameter
+    services: ServicesDep, principal: JobWriterDep, response: Response, job_id: JobIdParameter
 ) -> JobBody:
     """The same job, with its next `attempt`; what was made stays, and `expires_at` begins anew."""
     now = services.clock()
@@ -159,7 +156,7 @@ def retry_job(
     responses=problems(404),
     summary="Stop a job and delete its images",
 )
-def delete_job(services: ServicesDep, principal: WriterDep, job_id: JobIdParameter) -> None:
+def delete_job(services: ServicesDep, principal: JobWriterDep, job_id: JobIdParameter) -> None:
     """It answers 410 from then on; its files go as soon as no worker is at it. Again is fine."""
     services.jobs.delete(job_id, services.clock(), principal)
 

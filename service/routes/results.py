@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.archives.formats import FORMATS
 from service.archives.layout import WholeFile
-from service.auth import Principal, Scope, require
+from service.auth import JobReaderDep
 from service.context import Services, ServicesDep
 from service.downloads import ConditionsDep, Download, download_answers, send
 from service.job_images import not_made
@@ -21,7 +21,6 @@ from worker.contract.messages import ChunkResult, JobStatus
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
-ReaderDep = Annotated[Principal, require(Scope.JOBS_READ)]
 ShardParameter = Annotated[int, Path(ge=0, description="From 0 on, as `/shards` lists them")]
 
 _TAR: Final = "application/x-tar"
@@ -72,7 +71,7 @@ class ShardListBody(BaseModel):
     summary="The images as one archive",
 )
 def get_result(
-    services: ServicesDep, principal: ReaderDep, job_id: JobIdParameter, conditions: ConditionsDep
+    services: ServicesDep, principal: JobReaderDep, job_id: JobIdParameter, conditions: ConditionsDep
 ) -> Response:
     """The same bytes each time, streamed; a download that broke off goes on by `Range`."""
     job = services.jobs.get_unexpired(job_id, services.clock(), principal)
@@ -86,7 +85,7 @@ def get_result(
     responses=problems(404, 410),
     summary="The shards that are made",
 )
-def list_shards(services: ServicesDep, principal: ReaderDep, job_id: JobIdParameter) -> ShardListBody:
+def list_shards(services: ServicesDep, principal: JobReaderDep, job_id: JobIdParameter) -> ShardListBody:
     """Also while the job runs, and what a job had made before it failed or was canceled."""
     job = services.jobs.get_unexpired(job_id, services.clock(), principal)
     return ShardListBody(
@@ -105,7 +104,7 @@ def list_shards(services: ServicesDep, principal: ReaderDep, job_id: JobIdParame
 )
 def get_shard(
     services: ServicesDep,
-    principal: ReaderDep,
+    principal: JobReaderDep,
     job_id: JobIdParameter,
     index: ShardParameter,
     conditions: ConditionsDep,

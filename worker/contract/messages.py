@@ -275,7 +275,11 @@ class JobSpec(_Message):
 
     @property
     def chunk_count(self) -> int:
-        return sum(-(-part.count // self.chunk_images) for part in self.parts)
+        return sum(self.chunks_of(part) for part in self.parts)
+
+    def chunks_of(self, part: ClassCount) -> int:
+        """How many chunks the images of one part take."""
+        return -(-part.count // self.chunk_images)
 
     def chunks(self) -> Iterator[ChunkRequest]:
         """All chunks in order; a chunk has images of one class only."""
@@ -285,7 +289,7 @@ class JobSpec(_Message):
         """Raises IndexError past the last chunk."""
         within_part = chunk_index
         for part in self.parts:
-            chunk_count = -(-part.count // self.chunk_images)
+            chunk_count = self.chunks_of(part)
             if 0 <= within_part < chunk_count:
                 start = within_part * self.chunk_images
                 return ChunkRequest(
