@@ -1,9 +1,7 @@
 """What was served, judged against what is kept of real images: a real worker's shards, the real extractor."""
 
 import json
-import signal
 import time
-from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -34,15 +32,6 @@ from worker.contract import keys
 pytestmark = pytest.mark.integration
 
 SERVED = ("pro_b", "tiny@1")
-
-
-@pytest.fixture(autouse=True)
-def _signal_handlers() -> Iterator[None]:
-    """A worker in this process takes SIGINT and SIGTERM; pytest wants them back."""
-    saved = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in saved.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module")

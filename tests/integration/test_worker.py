@@ -2,10 +2,9 @@
 
 import io
 import json
-import signal
 import tarfile
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import pytest
@@ -35,15 +34,6 @@ from worker.process import WorkerProcess
 from worker.sampler import Batch, Sampler
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(autouse=True)
-def _signal_handlers() -> Iterator[None]:
-    """A worker in this process takes SIGINT and SIGTERM; pytest wants them back."""
-    saved = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in saved.items():
-        signal.signal(number, handler)
 
 
 def _pngs(tar: bytes) -> dict[str, bytes]:

@@ -1,9 +1,7 @@
 """A real worker that draws while a request waits for it."""
 
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from typing import TypeVar
 
 import httpx
@@ -17,15 +15,6 @@ from worker.settings import WorkerSettings
 _T = TypeVar("_T")
 
 
-@contextmanager
-def signal_handlers_kept() -> Iterator[None]:
-    """A worker in this process takes SIGINT and SIGTERM; pytest wants them back."""
-    saved = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in saved.items():
-        signal.signal(number, handler)
-
-
 def draw(service: Service) -> None:
     """Run a worker until the queue is empty."""
     settings = WorkerSettings(
@@ -37,8 +26,7 @@ def draw(service: Service) -> None:
         threads=1,
         encode_threads=1,
     )
-    with signal_handlers_kept():
-        assert WorkerProcess(settings).run(burst=True) == 0
+    assert WorkerProcess(settings).run(burst=True) == 0
 
 
 def answered(service: Service, ask: Callable[[], httpx.Response]) -> httpx.Response:

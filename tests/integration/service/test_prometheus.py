@@ -1,7 +1,6 @@
 """A real Prometheus scrapes a service and a worker, evaluates our alerts, answers what a dashboard asks."""
 
 import shutil
-import signal
 import socket
 import subprocess
 import time
@@ -21,15 +20,6 @@ from worker.settings import WorkerSettings
 pytestmark = pytest.mark.integration
 
 ALERTS = Path(__file__).parents[3] / "deploy/prometheus/alerts.yml"
-
-
-@pytest.fixture(autouse=True)
-def _signal_handlers() -> Iterator[None]:
-    """A worker in this process takes SIGINT and SIGTERM; pytest wants them back."""
-    saved = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in saved.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -23,11 +22,10 @@ from service.context import Services
 from service.result_store import ResultStore
 from service.settings import ServiceSettings
 from service.storage_keeper import ORPHAN_S, SWEEP_S, StorageKeeper
+from tests.integration.service.drawing import draw
 from tests.integration.service.harness import Clock, Service, running
 from worker.contract import keys
 from worker.contract.messages import JobStatus
-from worker.process import WorkerProcess
-from worker.settings import WorkerSettings
 
 pytestmark = pytest.mark.integration
 
@@ -77,29 +75,6 @@ def files(endpoint: str, request: pytest.FixtureRequest) -> Iterator[FileStore]:
     files = FileStore(f"{BUCKET}/{request.node.name}")
     yield files
     files.close()
-
-
-@pytest.fixture(autouse=True)
-def _signal_handlers() -> Iterator[None]:
-    """A worker in this process takes SIGINT and SIGTERM; pytest wants them back."""
-    saved = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in saved.items():
-        signal.signal(number, handler)
-
-
-def work(service: Service) -> None:
-    """Run a worker until the queue is empty."""
-    settings = WorkerSettings(
-        redis_url=service.settings.redis_url,
-        model_store_url=service.settings.model_store_url,
-        result_store_url=service.settings.result_store_url,
-        default_model="tiny",
-        device="cpu",
-        threads=1,
-        encode_threads=1,
-    )
-    assert WorkerProcess(settings).run(burst=True) == 0
 
 
 def objects(service: Service, job_id: str) -> list[str]:
@@ -182,7 +157,7 @@ def test_missing_bucket_raises_oserror(endpoint: str) -> None:
 
 def test_a_whole_job_comes_back_whole_and_in_parts(service: Service) -> None:
     job_id = str(service.submit(n=20, seed=5)["id"])
-    work(service)
+    draw(service)
     url = f"/jobs/{job_id}/result"
     whole = service.client.get(url)
     middle = len(whole.content) // 2

@@ -3,7 +3,6 @@
 import io
 import json
 import logging
-import signal
 import subprocess
 import sys
 import threading
@@ -94,15 +93,6 @@ def traced(settings: ServiceSettings, service: Service, endpoint: str) -> Iterat
     """A service that sends spans, beside the one without."""
     with running(settings.model_copy(update={"otlp_endpoint": endpoint}), Clock(), service.checkpoint) as own:
         yield own
-
-
-@pytest.fixture(autouse=True)
-def _signal_handlers() -> Iterator[None]:
-    """A worker in this process takes SIGINT and SIGTERM; pytest wants them back."""
-    saved = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in saved.items():
-        signal.signal(number, handler)
 
 
 def work(settings: ServiceSettings, endpoint: str) -> None:

@@ -2,47 +2,21 @@
 
 import io
 import json
-import signal
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.integration.service.drawing import draw
 from tests.integration.service.harness import Service
-from worker.process import WorkerProcess
-from worker.settings import WorkerSettings
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(autouse=True)
-def _signal_handlers() -> Iterator[None]:
-    """A worker in this process takes SIGINT and SIGTERM; pytest wants them back."""
-    saved = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in saved.items():
-        signal.signal(number, handler)
-
-
-def work(service: Service) -> None:
-    """Run a worker until the queue is empty."""
-    settings = WorkerSettings(
-        redis_url=service.settings.redis_url,
-        model_store_url=service.settings.model_store_url,
-        result_store_url=service.settings.result_store_url,
-        default_model="tiny",
-        device="cpu",
-        threads=1,
-        encode_threads=1,
-    )
-    assert WorkerProcess(settings).run(burst=True) == 0
 
 
 def archive_of(service: Service, **parameters: str | int | float) -> zipfile.ZipFile:
     """The archive of a new job, made by a worker."""
     job_id = service.submit(**parameters)["id"]
-    work(service)
+    draw(service)
     assert service.client.get(f"/jobs/{job_id}").json()["status"] == "succeeded"
     return zipfile.ZipFile(io.BytesIO(service.client.get(f"/jobs/{job_id}/result").content))
 
@@ -72,7 +46,7 @@ def test_corrupted_weights_fail_the_job_and_say_so(service: Service) -> None:
     weights.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
     try:
         job_id = service.submit(n=2)["id"]
-        work(service)
+        draw(service)
     finally:
         weights.write_bytes(sound)
 
