@@ -111,8 +111,8 @@ def masan_projected() -> TrainConfig:
         discriminator=DiscriminatorOptions(
             kind="combined", base_channels=16, pixel_weight=0.25, san_scale=0.25
         ),
-        augment=AugmentConfig(policy="color,translation,cutout", color_probability=0.8, cutout_ratio=0.2),
-        losses=LossConfig(r1_every=16, mean_color_weight=1.0, energy_weight=2.0),
+        augment=AugmentConfig(policy="color,translation,cutout", color_probability=0.3, cutout_ratio=0.2),
+        losses=LossConfig(r1_every=16, mean_color_weight=0.1, energy_weight=2.0, color_energy_weight=4.0),
         optimizer=OptimizerConfig(discriminator_lr=1e-4, batch=64, ema_kimg=20.0),
         run=RunConfig(
             total_kimg=1_200.0, precision="auto", memory_format="auto", compile=True, snapshot_kimg=50.0
@@ -131,8 +131,8 @@ def cpu() -> TrainConfig:
             head_channels=(32, 32, 64, 128, 256),
             san_scale=0.25,
         ),
-        augment=AugmentConfig(policy="color,translation", color_probability=0.8),
-        losses=LossConfig(mean_color_weight=1.0, energy_weight=2.0),
+        augment=AugmentConfig(policy="color,translation", color_probability=0.3),
+        losses=LossConfig(mean_color_weight=0.1, energy_weight=2.0, color_energy_weight=4.0),
         optimizer=OptimizerConfig(discriminator_lr=1e-4, batch=16, ema_kimg=4.0),
         run=RunConfig(
             total_kimg=10_000.0, resolution=128, precision="auto", memory_format="auto", compile=True
