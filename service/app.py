@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from service.auth import authenticate, check_binding
 from service.context import Services
+from service.head import HeadMiddleware
 from service.limits import LimitsMiddleware
 from service.middleware import RequestMiddleware
 from service.openapi import install_openapi
@@ -83,6 +84,7 @@ def create_app(settings: ServiceSettings, *, clock: Callable[[], float] = time.t
         app.include_router(module.router)
     install_error_handlers(app)
     install_openapi(app)
+    app.add_middleware(HeadMiddleware)
     app.add_middleware(LimitsMiddleware, max_concurrent=settings.max_concurrent_requests)
     app.add_middleware(RequestMiddleware, metrics=services.metrics)
     return app

@@ -18,6 +18,7 @@ from service.archives.sources import ArchiveSourceError
 from service.byte_range import ByteRange, UnsatisfiableRangeError, etag_matches, parse_range
 from service.context import Services
 from service.errors import RangeNotSatisfiableError, ResultLostError
+from service.head import is_head
 from service.problems import shown
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ def _conditions(
     if_range: Annotated[str | None, Header(description="An ETag: the range only if it still holds")] = None,
     if_none_match: Annotated[str | None, Header(description="An ETag: 304 if it still holds")] = None,
 ) -> Conditions:
-    return Conditions(byte_range, if_range, if_none_match, wants_body=request.method != "HEAD")
+    return Conditions(byte_range, if_range, if_none_match, wants_body=not is_head(request))
 
 
 ConditionsDep = Annotated[Conditions, Depends(_conditions)]

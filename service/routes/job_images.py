@@ -127,9 +127,6 @@ def get_image(
     return send(services, conditions, download)
 
 
-router.add_api_route("/{job_id}/images/{i}", get_image, methods=["HEAD"], include_in_schema=False)
-
-
 def _body(job: JobRecord, position: int, row: ImageRow) -> JobImageBody:
     return JobImageBody(
         i=position,

@@ -128,10 +128,6 @@ def get_shard(
     return send(services, conditions, download)
 
 
-for _path, _endpoint in (("/{job_id}/result", get_result), ("/{job_id}/shards/{index}", get_shard)):
-    router.add_api_route(_path, _endpoint, methods=["HEAD"], include_in_schema=False)
-
-
 def _archive(services: Services, job: JobRecord) -> Download:
     archive = services.archives.open(job)
     name = f"{job.class_slug}-{job.spec.total}-{job.job_id}{archive.info.suffix}"
