@@ -1,8 +1,6 @@
 """The Dockerfile, the compose files and what they mount, checked with the tools that read them."""
 
 import importlib.util
-import json
-import os
 import re
 import shutil
 import subprocess
@@ -17,35 +15,13 @@ import yaml
 from service.auth import Scope
 from service.key_ring import KeyRing
 from service.settings import ServiceSettings
+from tests.tools import run, tool
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 GPU = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 CPU = yaml.safe_load((ROOT / "docker-compose.cpu.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = GPU["services"] | {"worker-cpu": CPU["services"]["worker-cpu"]}
-
-
-def tool(name: str, comes_with: str) -> str:
-    """Path of a program, ours or the system's; the test skips without it."""
-    path = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    if path is None:
-        pytest.skip(f"{name} is not installed; it comes with {comes_with}")
-    return path
-
-
-def run(*command: str | Path, **env: str) -> str:
-    """Output of a command in the repository's root; the test fails with it if the command does."""
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=os.environ | env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
 
 
 def stages() -> dict[str, str]:
@@ -242,74 +218,3 @@ def test_signing_key_is_made_before_the_service_that_only_reads_it() -> None:
     assert service["environment"]["MASAN_SIGNING_KEY_FILE"] == f"{folder}/signing_key.pem"
     assert f"keys:{folder}" in init["volumes"]
     assert f"keys:{folder}:ro" in service["volumes"]
-
-
-def test_prometheus_accepts_its_configuration() -> None:
-    promtool = tool("promtool", "Debian's prometheus")
-
-    run(promtool, "check", "config", "deploy/prometheus/prometheus.yml")
-    run(promtool, "check", "rules", "--lint=all", "--lint-fatal", "deploy/prometheus/alerts.yml")
-
-
-def dashboards() -> list[dict[str, Any]]:
-    return [
-        json.loads(path.read_text()) for path in sorted((ROOT / "deploy/grafana/dashboards").glob("*.json"))
-    ]
-
-
-def test_dashboard_has_its_panels_and_the_provisioned_datasource() -> None:
-    sources = yaml.safe_load((ROOT / "deploy/grafana/provisioning/datasources/prometheus.yml").read_text())
-    uids = {source["uid"] for source in sources["datasources"]}
-
-    (board,) = dashboards()
-
-    assert len(board["panels"]) == 8
-    assert {panel["datasource"]["uid"] for panel in board["panels"]} == uids
-    assert len({panel["id"] for panel in board["panels"]}) == 8
-
-
-def exported_families() -> re.Pattern[str]:
-    """What the service and the worker call their families; a name made from parts matches each part."""
-    sources = [*(ROOT / "service").rglob("*.py"), *(ROOT / "worker").rglob("*.py")]
-    names = {name for path in sources for name in re.findall(r'"(masan_[a-z_{}]+)"', path.read_text())}
-    return re.compile("|".join(re.sub(r"\{\w+\}", "[a-z]+", name) for name in sorted(names)))
-
-
-def expressions() -> list[str]:
-    """Every PromQL expression we ship."""
-    rules = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())["groups"][0]["rules"]
-    (board,) = dashboards()
-    targets = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
-    return (
-        [rule["expr"] for rule in rules] + targets + [note["expr"] for note in board["annotations"]["list"]]
-    )
-
-
-def test_alerts_and_dashboard_ask_for_families_that_exist() -> None:
-    exported = exported_families()
-    asked = {name for text in expressions() for name in re.findall(r"\bmasan_\w+", text)}
-
-    unknown = {
-        name for name in asked if not exported.fullmatch(re.sub(r"_(total|bucket|sum|count)$", "", name))
-    }
-
-    assert asked
-    assert {name for name in unknown if not exported.fullmatch(name)} == set()
-
-
-def test_prometheus_can_read_every_expression(tmp_path: Path) -> None:
-    rules = [{"record": f"panel:{number}", "expr": text} for number, text in enumerate(expressions())]
-    file = tmp_path / "expressions.yml"
-    file.write_text(yaml.safe_dump({"groups": [{"name": "all", "rules": rules}]}))
-
-    run(tool("promtool", "Debian's prometheus"), "check", "rules", file)
-
-
-def test_every_alert_has_its_paragraph() -> None:
-    page = (ROOT / "docs/operations.md").read_text()
-    rules = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())["groups"][0]["rules"]
-
-    assert len(rules) == 6
-    for rule in rules:
-        assert f"### {rule['alert']}\n" in page
-        assert rule["annotations"]["runbook"] == f"docs/operations.md#{rule['alert'].lower()}"
