@@ -148,7 +148,8 @@ def place_of(spec: JobSpec, position: int) -> Place:
     chunk_index = 0
     for part in spec.parts:
         if position < part.count:
-            return Place(chunk_index + position // spec.chunk_images, position % spec.chunk_images)
+            within, place = spec.place(position)
+            return Place(chunk_index + within, place)
         position -= part.count
         chunk_index += spec.chunks_of(part)
     raise IndexError(position)
@@ -158,8 +159,8 @@ def _chunks_from(spec: JobSpec, position: int) -> Iterator[tuple[int, int]]:
     """Index and first image of each chunk, from the one with that image on."""
     first = chunk_index = 0
     for part in spec.parts:
-        for start in range(0, part.count, spec.chunk_images):
-            count = min(spec.chunk_images, part.count - start)
+        for within in range(spec.chunks_of(part)):
+            _, count = spec.range_of(part, within)
             if first + count > position:
                 yield chunk_index, first
             first += count

@@ -242,7 +242,8 @@ class JobSpec(_Message):
 
     deadline: epoch seconds after which an unfinished job expires. tenant: id of the API key it belongs to,
     empty without keys. metadata: the client's own, given back as it came. is_listed: False for a job that the
-    service made for itself.
+    service made for itself. first_chunk_images: of the first chunk of each part, so that there is something
+    to see soon; None for chunk_images.
     """
 
     job_id: str
@@ -260,6 +261,7 @@ class JobSpec(_Message):
     is_listed: bool = True
     traceparent: Traceparent | None = None
     chunk_images: Annotated[int, Field(ge=1, le=MAX_CHUNK_IMAGES)]
+    first_chunk_images: Annotated[int, Field(ge=1, le=MAX_CHUNK_IMAGES)] | None = None
     window: Annotated[int, Field(ge=1)] = 2
     at_front: bool = False
 
@@ -279,7 +281,17 @@ class JobSpec(_Message):
 
     def chunks_of(self, part: ClassCount) -> int:
         """How many chunks the images of one part take."""
-        return -(-part.count // self.chunk_images)
+        return 1 + self.place(part.count - 1)[0]
+
+    def range_of(self, part: ClassCount, chunk: int) -> tuple[int, int]:
+        """Of a part's chunk, counted from 0: the first image, counted from the part's, and how many."""
+        start = self._first + (chunk - 1) * self.chunk_images if chunk else 0
+        return start, min(self.chunk_images if chunk else self._first, part.count - start)
+
+    def place(self, position: int) -> tuple[int, int]:
+        """Where an image of a part lies: in which chunk of the part, and at which place in it."""
+        beyond = position - self._first
+        return divmod(beyond + self.chunk_images, self.chunk_images) if beyond >= 0 else (0, position)
 
     def chunks(self) -> Iterator[ChunkRequest]:
         """All chunks in order; a chunk has images of one class only."""
@@ -291,7 +303,7 @@ class JobSpec(_Message):
         for part in self.parts:
             chunk_count = self.chunks_of(part)
             if 0 <= within_part < chunk_count:
-                start = within_part * self.chunk_images
+                start, count = self.range_of(part, within_part)
                 return ChunkRequest(
                     job_id=self.job_id,
                     chunk_index=chunk_index,
@@ -299,7 +311,7 @@ class JobSpec(_Message):
                     class_slug=part.class_slug,
                     class_index=part.class_index,
                     start=part.start + start,
-                    count=min(self.chunk_images, part.count - start),
+                    count=count,
                     attempt=part.attempt,
                     seed=self.seed,
                     truncation=self.truncation,
@@ -309,3 +321,8 @@ class JobSpec(_Message):
                 )
             within_part -= chunk_count
         raise IndexError(chunk_index)
+
+    @property
+    def _first(self) -> int:
+        """Images of the first chunk of a part that has so many."""
+        return min(self.first_chunk_images or self.chunk_images, self.chunk_images)

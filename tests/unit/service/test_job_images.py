@@ -6,7 +6,7 @@ from service.job_images import Place, place_of
 from worker.contract.messages import ClassCount, JobSpec, ModelRef
 
 
-def spec_of(*counts: int, chunk_images: int) -> JobSpec:
+def spec_of(*counts: int, chunk_images: int, first: int | None = None) -> JobSpec:
     return JobSpec(
         job_id="job_x",
         model=ModelRef(name="tiny", version="1", digest="a" * 64),
@@ -16,13 +16,17 @@ def spec_of(*counts: int, chunk_images: int) -> JobSpec:
         ),
         seed=7,
         chunk_images=chunk_images,
+        first_chunk_images=first,
     )
 
 
 @pytest.mark.parametrize("counts", [(1,), (10,), (12, 8), (3, 1, 9)])
 @pytest.mark.parametrize("chunk_images", [1, 4, 100])
-def test_places_go_through_all_chunks_in_order(counts: tuple[int, ...], chunk_images: int) -> None:
-    spec = spec_of(*counts, chunk_images=chunk_images)
+@pytest.mark.parametrize("first", [None, 1, 3])
+def test_places_go_through_all_chunks_in_order(
+    counts: tuple[int, ...], chunk_images: int, first: int | None
+) -> None:
+    spec = spec_of(*counts, chunk_images=chunk_images, first=first)
 
     places = [place_of(spec, position) for position in range(spec.total)]
 

@@ -11,17 +11,28 @@ from worker.contract.messages import ChunkRequest, ClassCount, JobSpec, JobStatu
 MODEL = ModelRef(name="tiny", version="1", digest="ab" * 32)
 
 
-def _spec(counts: list[int], chunk_images: int) -> JobSpec:
+def _spec(counts: list[int], chunk_images: int, first_chunk_images: int | None = None) -> JobSpec:
     parts = tuple(
         ClassCount(class_slug=f"class_{i}", class_index=i, count=count) for i, count in enumerate(counts)
     )
-    return JobSpec(job_id="job_1", model=MODEL, parts=parts, seed=7, chunk_images=chunk_images)
+    return JobSpec(
+        job_id="job_1",
+        model=MODEL,
+        parts=parts,
+        seed=7,
+        chunk_images=chunk_images,
+        first_chunk_images=first_chunk_images,
+    )
 
 
 @settings(deadline=None)  # a first example may find the machine busy
-@given(counts=st.lists(st.integers(1, 300), min_size=1, max_size=3), chunk_images=st.integers(1, 64))
-def test_chunks_cover_every_image_once(counts: list[int], chunk_images: int) -> None:
-    spec = _spec(counts, chunk_images)
+@given(
+    counts=st.lists(st.integers(1, 300), min_size=1, max_size=3),
+    chunk_images=st.integers(1, 64),
+    first=st.none() | st.integers(1, 80),
+)
+def test_chunks_cover_every_image_once(counts: list[int], chunk_images: int, first: int | None) -> None:
+    spec = _spec(counts, chunk_images, first)
     chunks = list(spec.chunks())
 
     covered = [(c.class_index, index) for c in chunks for index in range(c.start, c.start + c.count)]
@@ -29,6 +40,18 @@ def test_chunks_cover_every_image_once(counts: list[int], chunk_images: int) -> 
     assert [chunk.chunk_index for chunk in chunks] == list(range(spec.chunk_count))
     assert spec.total == len(covered)
     assert [spec.chunk(chunk.chunk_index) for chunk in chunks] == chunks
+
+
+def test_the_first_chunk_of_each_part_may_be_smaller() -> None:
+    spec = _spec([11, 2], 4, first_chunk_images=2)
+
+    assert [(c.class_index, c.start, c.count) for c in spec.chunks()] == [
+        (0, 0, 2),
+        (0, 2, 4),
+        (0, 6, 4),
+        (0, 10, 1),
+        (1, 0, 2),
+    ]
 
 
 @pytest.mark.parametrize("chunk_index", [-1, 2])
