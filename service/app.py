@@ -31,6 +31,7 @@ from service.routes import (
     jobs,
     model_report,
     models,
+    pages,
     reports,
     results,
     verify,
@@ -60,6 +61,7 @@ def create_app(settings: ServiceSettings, *, clock: Callable[[], float] = time.t
         description=_DESCRIPTION,
         lifespan=_lifespan,
         dependencies=[Depends(authenticate), Depends(check_parameters)],
+        docs_url=None,  # ours, which needs no other machine
         redoc_url=None,
         telemetry=telemetry.config,
     )
@@ -82,6 +84,7 @@ def create_app(settings: ServiceSettings, *, clock: Callable[[], float] = time.t
         health,
     ):
         app.include_router(module.router)
+    pages.install_pages(app)
     install_error_handlers(app)
     install_openapi(app)
     app.add_middleware(HeadMiddleware)
