@@ -52,6 +52,16 @@ def xmp_packet(image_id: ImageId) -> bytes:
     ).encode()
 
 
+def png_texts(image_id: ImageId) -> tuple[tuple[str, str], ...]:
+    """Keywords and texts of a PNG, in their order: a function of its id alone."""
+    return (
+        ("Software", SOFTWARE),
+        ("Comment", DISCLAIMER),
+        (PNG_ID_KEYWORD, str(image_id)),
+        ("DigitalSourceType", SOURCE_TYPE),
+    )
+
+
 def read_origin(content: bytes) -> ImageId | None:
     """The image id that a PNG, WebP or JPEG file carries.
 
