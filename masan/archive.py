@@ -49,7 +49,8 @@ def verify_archive(path: Path) -> tuple[dict[str, Any], ...]:
                 with archive.open(row["file"]) as file:
                     if hashlib.file_digest(file, "sha256").hexdigest() != row["sha256"]:  # type: ignore[arg-type]
                         raise ArchiveCorruptedError(row["file"], "its sha256 is not the manifest's")
-    except (zipfile.BadZipFile, EOFError) as error:
+    # What zipfile raises for damage: also a place before the file's beginning, or a method it does not know.
+    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as error:
         raise ArchiveCorruptedError(path.name, f"not a whole zip archive ({error})") from error
     return rows
 

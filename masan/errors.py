@@ -2,9 +2,18 @@
 
 MasanError                      root; the command prints it in one line and ends with its `exit_code`
 ├── ApiError                    the server refused: carries its problem+json (RFC 9457)
+│   ├── InvalidRequestError     422 and other requests that are wrong in themselves
+│   ├── AccessError             401, 403: no key, or one without that right
+│   ├── NotFoundError           404
+│   ├── ConflictError           409, 412: not in this state
+│   ├── GoneError               410: its time is over; the detail says how to make it again
+│   ├── RateLimitedError        429: too many requests, jobs or images for this key
+│   └── UnavailableError        503: no worker, full queue, draining
+├── UnexpectedAnswerError       what answers is no MASAN service
 ├── ServerUnreachableError      nobody answers at that address, or the connection was lost for good
 ├── JobFailedError              the job ended without its images
 ├── ArchiveCorruptedError       a file that is not the one its manifest names
+├── DatasetFolderError          a folder of real images that cannot be trained on
 ├── OutputFolderError           the output folder holds something that must not be mixed or lost
 ├── ExtraMissingError           a part of MASAN whose dependencies are not installed
 └── StackError                  the embedded stack cannot start or go on
@@ -24,13 +33,79 @@ class MasanError(Exception):
 
 
 class ApiError(MasanError):
-    """The server answered with an error; `problem` is its RFC 9457 body, `status` the HTTP status."""
+    """The server answered with an error.
 
-    def __init__(self, status: int, problem: dict[str, Any]) -> None:
+    problem: its RFC 9457 body; status: the HTTP status; code: what went wrong, see docs/errors.md, empty
+    where a proxy answered; retry_after_s: when asking again makes sense, if it says so.
+    """
+
+    def __init__(self, status: int, problem: dict[str, Any], retry_after_s: float | None = None) -> None:
         self.status = status
         self.problem = problem
-        self.exit_code = 2 if status in {404, 422} else 1
+        self.code = str(problem.get("code") or "")
+        self.retry_after_s = retry_after_s
+        self.exit_code = 2 if status in {400, 404, 413, 415, 422} else 1
         super().__init__(_spell_problem(status, problem))
+
+
+class InvalidRequestError(ApiError):
+    """The request is wrong in itself; the problem names each field and what is allowed."""
+
+
+class AccessError(ApiError):
+    """No API key, a wrong one, or one without the right."""
+
+
+class NotFoundError(ApiError):
+    """There is no such job, checkpoint or report, or not for this key."""
+
+
+class ConflictError(ApiError):
+    """Not while it is in this state."""
+
+
+class GoneError(ApiError):
+    """Its time is over; the detail says how to make the same again."""
+
+
+class RateLimitedError(ApiError):
+    """Too many requests, jobs or images for this key."""
+
+
+class UnavailableError(ApiError):
+    """Nobody can do it now: no worker, a full queue, a fleet that is drained."""
+
+
+_ERRORS_BY_STATUS: dict[int, type[ApiError]] = {
+    400: InvalidRequestError,
+    401: AccessError,
+    403: AccessError,
+    404: NotFoundError,
+    406: InvalidRequestError,
+    409: ConflictError,
+    410: GoneError,
+    412: ConflictError,
+    413: InvalidRequestError,
+    415: InvalidRequestError,
+    422: InvalidRequestError,
+    429: RateLimitedError,
+    503: UnavailableError,
+}
+
+
+def api_error(status: int, problem: dict[str, Any], retry_after_s: float | None = None) -> ApiError:
+    """The error of that status."""
+    return _ERRORS_BY_STATUS.get(status, ApiError)(status, problem, retry_after_s)
+
+
+class UnexpectedAnswerError(MasanError):
+    """Something answers at `url`, but not as a MASAN service does."""
+
+    exit_code = 2
+
+    def __init__(self, url: str, path: str, media_type: str) -> None:
+        self.url = url
+        super().__init__(f"{url} does not look like a MASAN service: {path} answered with {media_type}")
 
 
 class ServerUnreachableError(MasanError):
@@ -54,6 +129,16 @@ class JobFailedError(MasanError):
 
 class ArchiveCorruptedError(MasanError):
     """The file `name` of an archive does not match its manifest."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name = name
+        super().__init__(f"{name}: {reason}")
+
+
+class DatasetFolderError(MasanError):
+    """The folder or image `name` cannot be used beside the synthetic ones."""
+
+    exit_code = 2
 
     def __init__(self, name: str, reason: str) -> None:
         self.name = name

@@ -39,7 +39,7 @@ class ScriptedServer:
                 server.asked.append((self.command, self.path, dict(self.headers)))
                 (answers.pop(0) if len(answers) > 1 else answers[0])(self)
 
-            do_GET = do_POST = _answer  # noqa: N815 - the names http.server asks for
+            do_GET = do_POST = do_HEAD = do_DELETE = do_PUT = _answer  # noqa: N815 - the names http.server asks for
 
             def log_message(self, *_: Any) -> None:
                 return
@@ -81,6 +81,8 @@ def send_file(content: bytes, stop_at: int | None = None) -> Callable[[BaseHTTPR
         first = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
         handler.send_response(206 if asked else 200)
         handler.send_header("Accept-Ranges", "bytes")
+        if asked:
+            handler.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
         handler.send_header("ETag", '"e1"')
         handler.send_header("Content-Length", str(len(content) - first))
         handler.end_headers()
@@ -200,21 +202,52 @@ def test_events_of_no_job_are_an_error() -> None:
 
 
 def test_retry_gives_the_queued_job() -> None:
-    with ScriptedServer(answer(202, {**JOB, "attempt": 2})) as server, Client(server.url) as client:
+    script = (answer(200, {**JOB, "attempt": 1}), answer(202, {**JOB, "attempt": 2}))
+    with ScriptedServer(*script) as server, Client(server.url) as client:
         assert client.retry("job_1").body["attempt"] == 2
 
-    assert server.asked[0][:2] == ("POST", "/jobs/job_1/retry")
+    assert server.asked[1][:2] == ("POST", "/jobs/job_1/retry")
 
 
-def test_wait_long_polls_and_reports_progress_until_the_end() -> None:
+def test_retry_whose_answer_was_lost_is_looked_up() -> None:
+    script = (answer(200, {**JOB, "attempt": 1}), hang_up, answer(200, {**JOB, "attempt": 2}))
+    with ScriptedServer(*script) as server, Client(server.url) as client:
+        assert client.retry("job_1").body["attempt"] == 2
+
+    assert [method for method, _, _ in server.asked] == ["GET", "POST", "GET"]
+
+
+def test_wait_follows_the_events_and_looks_at_the_end() -> None:
     seen: list[tuple[str, int]] = []
-    script = (job("queued", 0), job("running", 2), job("succeeded", 3))
+    first = stream(("1-0", "status", '{"status":"running"}'), ("2-0", "progress", '{"done":2}'))
+    last = stream(("3-0", "done", '{"status":"succeeded"}'))
+    script = (job("queued", 0), first, last, job("succeeded", 3))
     with ScriptedServer(*script) as server, Client(server.url) as client:
         done = client.wait("job_1", lambda now: seen.append((now.status, now.done)))
 
-    assert seen == [("queued", 0), ("running", 2), ("succeeded", 3)]
+    assert list(dict.fromkeys(seen)) == [("queued", 0), ("running", 0), ("running", 2), ("succeeded", 3)]
     assert done.is_final
-    assert [headers.get("Prefer") for _, _, headers in server.asked] == [None, "wait=10", "wait=10"]
+    paths = ["/jobs/job_1", "/jobs/job_1/events", "/jobs/job_1/events", "/jobs/job_1"]
+    assert [path for _, path, _ in server.asked] == paths
+    assert server.asked[2][2]["Last-Event-ID"] == "2-0"
+
+
+def test_wait_long_polls_where_there_are_no_events() -> None:
+    seen: list[tuple[str, int]] = []
+    no_stream = answer(404, {"code": "not_found", "title": "no such page"})
+    script = (job("queued", 0), no_stream, job("running", 1), job("running", 2), job("succeeded", 3))
+    with ScriptedServer(*script) as server, Client(server.url) as client:
+        client.wait("job_1", lambda now: seen.append((now.status, now.done)))
+
+    assert seen == [("queued", 0), ("running", 1), ("running", 2), ("succeeded", 3)]
+    prefers = [headers.get("Prefer") for _, _, headers in server.asked]
+    assert prefers == [None, None, None, "wait=10", "wait=10"]
+
+
+def test_wait_polls_where_a_proxy_makes_something_else_of_the_events() -> None:
+    script = (job("queued", 0), answer(200, {"a": "page"}), job("succeeded", 3))
+    with ScriptedServer(*script) as server, Client(server.url) as client:
+        assert client.wait("job_1").status == "succeeded"
 
 
 def hang_up(handler: BaseHTTPRequestHandler) -> None:
