@@ -25,6 +25,7 @@ CHUNK_TIMEOUT_S: Final = 600
 RETRIES: Final = 2
 RESULT_TTL_S: Final = 60
 FAILURE_TTL_S: Final = 24 * 3600
+FAILURE_CALLBACK: Final = "worker.contract.chunk_queue.record_failure"
 
 _RETRY_REASONS: Final = {
     FailureCode.GPU_MEMORY: "oom",
@@ -49,7 +50,7 @@ def enqueue_chunk(queue: Queue, request: ChunkRequest, *, at_front: bool = False
         result_ttl=RESULT_TTL_S,
         failure_ttl=FAILURE_TTL_S,
         retry=Retry(max=RETRIES, enqueue_at_front=True),
-        on_failure=Callback("worker.contract.chunk_queue.record_failure"),
+        on_failure=Callback(FAILURE_CALLBACK),
     )
 
 

@@ -17,6 +17,15 @@ was tried again: `chunk_retries:{reason}`; attempts to deliver: `webhooks:{outco
 `seconds:{what}:{priority}:{bucket or sum}`, `image_bytes:{name@version}:{encoding}` of `images_stored:...`,
 and `result_bytes`, which goes down again when files are deleted."""
 
+LOAD = "masan:load"
+"""Hash of what all jobs that have not ended still ask for; see `load`. Gone while there are none."""
+
+ACTIVE_JOBS = "masan:jobs:active"
+"""Sorted set of ids of jobs that may still need work, by creation time; the reaper drops finished ones."""
+
+FLEET = "masan:fleet"
+"""What the live workers are together, as `submit_script` last summed it up; gone within seconds."""
+
 DRAINING = "masan:draining"
 """There while no new job is to be accepted; holds when that began, epoch seconds."""
 

@@ -12,6 +12,7 @@ from typing import Any, cast
 from redis import Redis
 
 from worker.contract import keys, ledger_scripts
+from worker.contract.load import load_label
 from worker.contract.messages import ChunkResult, JobSpec, JobStatus
 from worker.contract.tallies import encoding_label
 from worker.contract.webhook_ledger import RECORD_TTL_S
@@ -54,33 +55,17 @@ class JobLedger:
 
     def create(self, spec: JobSpec, *, now: float, expires_at: float) -> bool:
         """Write a queued job whose first `window` chunks the caller enqueues. False if the id exists."""
-        first_window = min(spec.window, spec.chunk_count)
-        record: dict[str, str | int | float] = {
-            "status": JobStatus.QUEUED,
-            "spec": spec.model_dump_json(),
-            "class": spec.class_slug,
-            "total": spec.total,
-            "done": 0,
-            "rejected": 0,
-            "chunk_count": spec.chunk_count,
-            "chunks_done": 0,
-            "next_chunk": first_window,
-            "created_at": now,
-            "expires_at": expires_at,
-            "deadline": "" if spec.deadline is None else spec.deadline,
-            "attempt": 1,
-            "priority": spec.priority,
-            "encoding": encoding_label(spec.encoding),
-        }
-        flat = [item for pair in record.items() for item in pair]
         created = self._create(
-            keys=[
-                keys.job_key(spec.job_id),
-                keys.events_key(spec.job_id),
-                keys.EXPIRY_INDEX,
-                *_list_keys(spec),
+            keys=create_keys(spec),
+            args=[
+                spec.job_id,
+                now,
+                expires_at,
+                keys.EVENTS_MAX_LENGTH,
+                label_of(spec),
+                int(spec.at_front),
+                *job_fields(spec, spec.model_dump_json(), now=now, expires_at=expires_at),
             ],
-            args=[spec.job_id, now, expires_at, keys.EVENTS_MAX_LENGTH, *flat],
         )
         return bool(created)
 
@@ -96,6 +81,7 @@ class JobLedger:
                 keys.COUNTERS,
                 keys.webhook_key(job_id),
                 keys.WEBHOOKS_DUE,
+                keys.LOAD,
             ],
             args=[now, keys.EVENTS_MAX_LENGTH],
         )
@@ -115,6 +101,7 @@ class JobLedger:
                     keys.COUNTERS,
                     keys.webhook_key(job_id),
                     keys.WEBHOOKS_DUE,
+                    keys.LOAD,
                 ],
                 args=[
                     result.chunk_index,
@@ -153,6 +140,7 @@ class JobLedger:
                 keys.COUNTERS,
                 keys.webhook_key(job_id),
                 keys.WEBHOOKS_DUE,
+                keys.LOAD,
             ],
             args=[to, now, json.dumps(error) if error else "", keys.EVENTS_MAX_LENGTH, *allowed_from],
         )
@@ -179,6 +167,7 @@ class JobLedger:
                     keys.WEBHOOKS_DUE,
                     keys.losses_key(job_id),
                     keys.EXPIRY_INDEX,
+                    keys.LOAD,
                     *_list_keys(spec),
                 ],
                 args=[
@@ -189,6 +178,8 @@ class JobLedger:
                     keys.EVENTS_MAX_LENGTH,
                     "" if deadline is None else deadline,
                     int(expires_at - now + RECORD_TTL_S),
+                    label_of(spec),
+                    int(spec.at_front),
                 ],
             ),
         )
@@ -254,6 +245,44 @@ class JobLedger:
             int(index): ChunkResult.model_validate_json(row)
             for index, row in sorted(rows.items(), key=lambda r: int(r[0]))
         }
+
+
+def create_keys(spec: JobSpec) -> list[str]:
+    """Where a new job is written, in the order of `create_job`."""
+    job_id = spec.job_id
+    return [
+        keys.job_key(job_id),
+        keys.events_key(job_id),
+        keys.EXPIRY_INDEX,
+        keys.LOAD,
+        *_list_keys(spec),
+    ]
+
+
+def job_fields(spec: JobSpec, spec_json: str, *, now: float, expires_at: float) -> list[str | int | float]:
+    """The hash of a job that is queued for the first time, names and values in turn."""
+    return [
+        *("status", JobStatus.QUEUED),
+        *("spec", spec_json),
+        *("class", spec.class_slug),
+        *("total", spec.total),
+        *("done", 0),
+        *("rejected", 0),
+        *("chunk_count", spec.chunk_count),
+        *("chunks_done", 0),
+        *("next_chunk", min(spec.window, spec.chunk_count)),
+        *("created_at", now),
+        *("expires_at", expires_at),
+        *("deadline", "" if spec.deadline is None else spec.deadline),
+        *("attempt", 1),
+        *("priority", spec.priority),
+        *("encoding", encoding_label(spec.encoding)),
+    ]
+
+
+def label_of(spec: JobSpec) -> str:
+    """What its images are summed up under while it is not ended."""
+    return load_label(spec.model.reference, encoding_label(spec.encoding))
 
 
 def _list_keys(spec: JobSpec) -> list[str]:

@@ -2,30 +2,51 @@
 
 from typing import Final
 
+from worker.contract.load import LOAD
 from worker.contract.tallies import TALLY, UNSTORE
 from worker.contract.webhook_ledger import ANNOUNCE, AWAIT_AGAIN
 
-# KEYS: job, events, expiry index, then the indexes that list it. ARGV: job id, now, expiry, events limit,
-# flattened job hash.
-CREATE: Final = """
+# Scripts that begin with it call `create_job(first, id, now, expires_at, events_limit, label, at_front,
+# fields)`: KEYS from `first` on are job, events, expiry index, load, then the indexes that list it. fields:
+# its hash, flat.
+CREATE_JOB: Final = (
+    LOAD
+    + """
+local function create_job(first, id, now, expires_at, events_limit, label, at_front, fields)
+  local job = KEYS[first]
+  redis.call('HSET', job, unpack(fields))
+  redis.call('ZADD', KEYS[first + 2], expires_at, id)
+  for i = first + 4, #KEYS do redis.call('ZADD', KEYS[i], now, id) end
+  redis.call('XADD', KEYS[first + 1], 'MAXLEN', '~', events_limit, '*', 'event', 'status',
+    'data', '{"status":"queued"}')
+  load_begin(job, KEYS[first + 3], label, at_front)
+end
+"""
+)
+
+# KEYS: as of `create_job`. ARGV: job id, now, expiry, events limit, its images' label, whether it goes ahead
+# (0/1), flattened job hash. Returns 0 if the job is there already.
+CREATE: Final = (
+    CREATE_JOB
+    + """
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-redis.call('HSET', KEYS[1], unpack(ARGV, 5))
-redis.call('ZADD', KEYS[3], ARGV[3], ARGV[1])
-for i = 4, #KEYS do redis.call('ZADD', KEYS[i], ARGV[2], ARGV[1]) end
-redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], '*', 'event', 'status', 'data', '{"status":"queued"}')
+create_job(1, ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6] == '1', {unpack(ARGV, 7)})
 return 1
 """
+)
 
-# KEYS: job, events, counters, webhook, webhooks due. ARGV: now, events limit. Returns the job's status after
-# the call ('' if unknown).
+# KEYS: job, events, counters, webhook, webhooks due, load. ARGV: now, events limit. Returns the job's status
+# after the call ('' if unknown).
 START: Final = (
     ANNOUNCE
+    + LOAD
     + TALLY
     + """
 local status = redis.call('HGET', KEYS[1], 'status')
 if not status then return '' end
 local deadline = tonumber(redis.call('HGET', KEYS[1], 'deadline') or '')
 if (status == 'queued' or status == 'running') and deadline and tonumber(ARGV[1]) >= deadline then
+  load_end(KEYS[1], KEYS[6])
   redis.call('HSET', KEYS[1], 'status', 'expired', 'finished_at', ARGV[1])
   redis.call('HINCRBY', KEYS[3], 'jobs:expired:' .. redis.call('HGET', KEYS[1], 'class'), 1)
   redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[2], '*', 'event', 'done', 'data', '{"status":"expired"}')
@@ -42,12 +63,13 @@ return status
 """
 )
 
-# KEYS: job, done, events, counters, webhook, webhooks due. ARGV: chunk index, result JSON, count, rejected,
-# now, events limit, class slug, model reference, stored bytes, then pairs of rejection reason and count.
-# Returns {first (0/1), status, next chunk or -1}. A chunk that comes after its job's files were deleted
-# changes nothing.
+# KEYS: job, done, events, counters, webhook, webhooks due, load. ARGV: chunk index, result JSON, count,
+# rejected, now, events limit, class slug, model reference, stored bytes, then pairs of rejection reason and
+# count. Returns {first (0/1), status, next chunk or -1}. A chunk that comes after its job's files were
+# deleted changes nothing.
 FINISH_CHUNK: Final = (
     ANNOUNCE
+    + LOAD
     + TALLY
     + """
 local status = redis.call('HGET', KEYS[1], 'status')
@@ -60,6 +82,7 @@ if redis.call('HSETNX', KEYS[2], ARGV[1], ARGV[2]) == 0 then
   return {0, status, -1}
 end
 local done = redis.call('HINCRBY', KEYS[1], 'done', ARGV[3])
+load_made(KEYS[1], KEYS[7], ARGV[3])
 local rejected = redis.call('HINCRBY', KEYS[1], 'rejected', ARGV[4])
 local chunks_done = redis.call('HINCRBY', KEYS[1], 'chunks_done', 1)
 redis.call('HINCRBY', KEYS[4], 'images:' .. ARGV[7] .. ':' .. ARGV[8], ARGV[3])
@@ -76,6 +99,7 @@ redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[6], '*', 'event', 'progress', 'd
 if status == 'queued' or status == 'running' then
   local chunk_count = tonumber(redis.call('HGET', KEYS[1], 'chunk_count'))
   if chunks_done == chunk_count then
+    load_end(KEYS[1], KEYS[7])
     redis.call('HSET', KEYS[1], 'status', 'succeeded', 'finished_at', ARGV[5])
     observe(KEYS[1], KEYS[4], 'duration', ARGV[5])
     redis.call('HINCRBY', KEYS[4], 'jobs:succeeded:' .. redis.call('HGET', KEYS[1], 'class'), 1)
@@ -98,11 +122,12 @@ return {1, status, -1}
 """
 )
 
-# KEYS: job, events, counters, webhook, webhooks due. ARGV: new status, now, error JSON, events limit, allowed
-# old statuses... Returns the job's status after the call ('' if unknown); the change happens only from an
-# allowed status.
+# KEYS: job, events, counters, webhook, webhooks due, load. ARGV: new status, now, error JSON, events limit,
+# allowed old statuses... Returns the job's status after the call ('' if unknown); the change happens only
+# from an allowed status.
 TRANSITION: Final = (
     ANNOUNCE
+    + LOAD
     + """
 local status = redis.call('HGET', KEYS[1], 'status')
 if not status then return '' end
@@ -111,6 +136,7 @@ for i = 5, #ARGV do
     redis.call('HSET', KEYS[1], 'status', ARGV[1], 'error', ARGV[3])
     local final = ARGV[1] ~= 'canceling'
     if final then
+      load_end(KEYS[1], KEYS[6])
       redis.call('HSET', KEYS[1], 'finished_at', ARGV[2])
       redis.call('HINCRBY', KEYS[3], 'jobs:' .. ARGV[1] .. ':' .. redis.call('HGET', KEYS[1], 'class'), 1)
       announce(KEYS[4], KEYS[5], ARGV[1], ARGV[2])
@@ -124,13 +150,15 @@ return status
 """
 )
 
-# KEYS: job, done, events, counters, webhook, webhooks due, losses, expiry index, then the indexes that list
-# it. ARGV: job id, now, new expiry, window, events limit, new deadline ('' for none), webhook's seconds to
-# live. Returns {0, status} if it cannot be retried, else {1, status, attempt, chunk indices to enqueue
-# now...}. A job that had all its chunks when it was canceled needs none.
+# KEYS: job, done, events, counters, webhook, webhooks due, losses, expiry index, load, then the indexes that
+# list it. ARGV: job id, now, new expiry, window, events limit, new deadline ('' for none), webhook's seconds
+# to live, its images' label, whether it goes ahead (0/1). Returns {0, status} if it cannot be retried, else
+# {1, status, attempt, chunk indices to enqueue now...}. A job that had all its chunks when it was canceled
+# needs none.
 RETRY: Final = (
     ANNOUNCE
     + AWAIT_AGAIN
+    + LOAD
     + """
 local status = redis.call('HGET', KEYS[1], 'status')
 if not status then return {0, ''} end
@@ -151,7 +179,7 @@ redis.call('HDEL', KEYS[1], 'started_at', 'finished_at', 'collected', 'made_room
 redis.call('DEL', KEYS[7])
 for i = 1, 3 do redis.call('PERSIST', KEYS[i]) end
 redis.call('ZADD', KEYS[8], ARGV[3], ARGV[1])
-for i = 9, #KEYS do redis.call('ZADD', KEYS[i], redis.call('HGET', KEYS[1], 'created_at'), ARGV[1]) end
+for i = 10, #KEYS do redis.call('ZADD', KEYS[i], redis.call('HGET', KEYS[1], 'created_at'), ARGV[1]) end
 redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[5], '*', 'event', 'status', 'data', '{"status":"queued"}')
 await_again(KEYS[5], KEYS[6], ARGV[7])
 if redis.call('HLEN', KEYS[2]) == chunk_count then
@@ -160,6 +188,8 @@ if redis.call('HLEN', KEYS[2]) == chunk_count then
   redis.call('HINCRBY', KEYS[4], 'jobs:succeeded:' .. redis.call('HGET', KEYS[1], 'class'), 1)
   redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[5], '*', 'event', 'done', 'data', '{"status":"succeeded"}')
   announce(KEYS[5], KEYS[6], 'succeeded', ARGV[2])
+else
+  load_begin(KEYS[1], KEYS[9], ARGV[8], ARGV[9] == '1')
 end
 return answer
 """
