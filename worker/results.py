@@ -2,8 +2,8 @@
 
 import errno
 import hashlib
-import io
 import logging
+import struct
 import tarfile
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,6 +18,9 @@ from worker.errors import StoreFullError, StoreUnavailableError
 
 logger = logging.getLogger(__name__)
 
+_MEMBER: Final = struct.Struct("100s24s12s12s8s356s")
+"""A member's header: name; mode and owner; size; time; checksum; the rest."""
+_ANY_MEMBER: Final = tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT)
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -56,17 +59,27 @@ class Shard:
 def pack_shard(request: ChunkRequest, images: Sequence[EncodedImage], provenance: Provenance) -> Shard:
     """`images` in index order. A tar member is `{class}/{index:06d}` and a suffix, without owner or time."""
     suffix = request.encoding.suffix
-    buffer = io.BytesIO()
+    parts: list[bytes] = []
     rows = []
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for image in images:
-            member = tarfile.TarInfo(f"{request.class_slug}/{image.image_id.index:06d}{suffix}")
-            member.size, member.mode = len(image.content), 0o644
-            offset = buffer.tell() + tarfile.BLOCKSIZE  # after the member's one header block
-            tar.addfile(member, io.BytesIO(image.content))
-            rows.append(_row(request, image, provenance, member.name, offset))
+    at = 0
+    for image in images:
+        name, size = f"{request.class_slug}/{image.image_id.index:06d}{suffix}", len(image.content)
+        padding = bytes(-size % tarfile.BLOCKSIZE)
+        parts += [_tar_header(name, size), image.content, padding]
+        rows.append(_row(request, image, provenance, name, at + tarfile.BLOCKSIZE))
+        at += tarfile.BLOCKSIZE + size + len(padding)
+    end = 2 * tarfile.BLOCKSIZE
+    parts.append(bytes(end + -(at + end) % tarfile.RECORDSIZE))
     sidecar = "".join(f"{row.model_dump_json()}\n" for row in rows)
-    return Shard(tar=buffer.getvalue(), sidecar=sidecar.encode())
+    return Shard(tar=b"".join(parts), sidecar=sidecar.encode())
+
+
+def _tar_header(name: str, size: int) -> bytes:
+    """The block before a member. name: ASCII, 100 characters at most. Source: POSIX, `pax`, ustar format."""
+    _, owner, _, time, _, rest = _MEMBER.unpack(_ANY_MEMBER)
+    fields = name.encode("ascii"), owner, b"%011o\0" % size, time
+    checksum = sum(_MEMBER.pack(*fields, b" " * 8, rest))
+    return _MEMBER.pack(*fields, b"%06o\0 " % checksum, rest)
 
 
 class ResultStore:

@@ -4,6 +4,7 @@ import resource
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,24 @@ def test_a_shard_is_a_tar_of_its_images() -> None:
         assert [member.name for member in members] == [f"pro_b/{index:06d}.png" for index in range(40, 43)]
         assert {(m.mtime, m.uid, m.gid, m.uname, m.mode) for m in members} == {(0, 0, 0, "", 0o644)}
     assert shard.sha256 == hashlib.sha256(shard.tar).hexdigest()
+
+
+@pytest.mark.parametrize("count", [1, 3, 20])
+def test_a_shard_is_to_the_last_byte_what_tarfile_writes(count: int) -> None:
+    images = [
+        replace(image, content=image.content * size)
+        for size in range(1, count + 1)
+        for image in _images()[:1]
+    ]
+
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for image in images:
+            member = tarfile.TarInfo("pro_b/000040.png")
+            member.size = len(image.content)
+            tar.addfile(member, io.BytesIO(image.content))
+
+    assert pack_shard(REQUEST, images, PROVENANCE).tar == buffer.getvalue()
 
 
 def test_rows_say_all_of_an_image_and_where_it_lies() -> None:
