@@ -3,12 +3,13 @@
 import os
 import tarfile
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 
 import torch
 from PIL import Image, UnidentifiedImageError
@@ -20,10 +21,8 @@ from masan.job import Job, Shard, ShardList, id_of
 from masan.mixing import Reader, mixed, real_images, seeded, shuffled, synthetic_count
 from masan.shard_cache import DEFAULT_FOLDER, ShardCache, StoredImage, images_in, read_image
 
-_T = TypeVar("_T")
 _POLL_S: Final = (0.2, 2.0)
 """First and longest pause between two looks for a shard that is not made yet."""
-_SHUFFLED_SHARDS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ class _Jobs:
     are_pure: bool
 
 
-class SyntheticDataset(IterableDataset[tuple[Any, int]], Generic[_T]):
+class SyntheticDataset(IterableDataset[tuple[Any, int]]):
     """Images of one or several jobs as (transformed image, label), also while the jobs still run.
 
     An epoch has each synthetic image once; with `real`, each real image once and as many synthetic ones as
@@ -59,6 +58,7 @@ class SyntheticDataset(IterableDataset[tuple[Any, int]], Generic[_T]):
     other epoch, and every epoch of a job of several classes, draws shards from anywhere.
     cache_dir: shards by digest; a finished job whose shards are all there needs no server.
     real: a folder of images per class slug; real_classes: folder -> slug where they differ.
+    shuffled_shards: so many at a time are mixed image by image; each has 256 images at most.
     transform: takes a PIL image, RGB; default: float32 [3, H, W] in 0..1, of `size_px` if that is given.
     rank, world_size: default: torch.distributed's, else RANK and WORLD_SIZE of torchrun, else one rank.
 
@@ -76,13 +76,16 @@ class SyntheticDataset(IterableDataset[tuple[Any, int]], Generic[_T]):
         real: Path | str | None = None,
         real_classes: Mapping[str, str] | None = None,
         synthetic_share: float = 0.5,
-        transform: Callable[[Image.Image], _T] | None = None,
+        transform: Callable[[Image.Image], Any] | None = None,
         size_px: int | None = None,
         seed: int = 0,
+        shuffled_shards: int = 8,
         rank: int | None = None,
         world_size: int | None = None,
     ) -> None:
         super().__init__()
+        if shuffled_shards < 1:
+            raise ValueError(f"shuffled_shards: {shuffled_shards} is below 1")
         if not 0 < synthetic_share < 1:
             raise ValueError(f"synthetic_share: {synthetic_share} is not between 0 and 1")
         if real is not None and transform is None and size_px is None:
@@ -100,8 +103,9 @@ class SyntheticDataset(IterableDataset[tuple[Any, int]], Generic[_T]):
         self.classes = self._jobs.classes
         self._real = None if real is None else real_images(Path(real), self.classes, dict(real_classes or {}))
         self._share = synthetic_share
-        self._transform: Callable[[Image.Image], Any] = transform or _ToTensor(size_px)
+        self._transform = transform or _ToTensor(size_px)
         self._seed = seed
+        self._shuffled_shards = shuffled_shards
         default_rank, default_size = _distributed()
         self._rank = default_rank if rank is None else rank
         self._world_size = default_size if world_size is None else world_size
@@ -154,7 +158,7 @@ class SyntheticDataset(IterableDataset[tuple[Any, int]], Generic[_T]):
         while True:
             shards = self._shards_of_round(epoch, rounds)
             mix = seeded(self._seed, epoch, rounds, 1)
-            while window := list(islice(shards, _SHUFFLED_SHARDS)):
+            while window := list(islice(shards, self._shuffled_shards)):
                 images = list(chain.from_iterable(map(self._images_of, window)))
                 mix.shuffle(images)
                 yield from images
@@ -247,6 +251,7 @@ class SyntheticDataset(IterableDataset[tuple[Any, int]], Generic[_T]):
         pid = os.getpid()
         if self._client is None or self._client[0] != pid:
             self._client = (pid, Client(self._url, self._api_key))
+            weakref.finalize(self, self._client[1].close)
         return self._client[1]
 
 
