@@ -16,7 +16,8 @@ export function setKey(key) {
 /** An answer of 400 or more, or none at all (status 0). errors: [{name, reason, allowed}]. */
 export class Problem extends Error {
   constructor(status, body) {
-    super(body.detail || body.title || `The service answered ${status}.`);
+    const detail = body.detail || body.title || `The service answered ${status}.`;
+    super(status >= 500 && body.request_id ? `${detail} Request ${body.request_id}.` : detail);
     this.status = status;
     this.code = body.code || "";
     this.errors = body.errors || [];

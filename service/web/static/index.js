@@ -29,11 +29,12 @@ withKey(async () => {
   clearProblem();
   try {
     await prepare(onAccepted);
-    $("workbench").hidden = false;
-    await refresh();
-    show();
   } catch (error) {
     $("workbench").hidden = true;
     showProblem(error);
+    return;
   }
+  $("workbench").hidden = false;
+  show();
+  await update();
 });

@@ -129,7 +129,8 @@ export async function doTo(path, button, onChange) {
   button.disabled = true;
   try {
     const job = await (await call("POST", path)).json();
-    if (openId() === job.id) await openJob(job.id, onChange);
+    if (openId() === job.id && isOver(open.job.status)) await openJob(job.id, onChange);
+    else if (openId() === job.id) await open.update();
     onChange();
   } catch (error) {
     showProblem(error);
