@@ -106,6 +106,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         with suppress(asyncio.CancelledError):
             await reaping
         await services.events.aclose()
+        await services.commands.aclose()
         services.close()
         await run_in_threadpool(app.state.telemetry.close)
 

@@ -7,12 +7,14 @@ from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request, Security, params
+from fastapi.concurrency import run_in_threadpool
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from fastapi.security.utils import get_authorization_scheme_param
 
 from service.errors import ForbiddenError, SettingsError, UnauthorizedError
 from service.key_ring import LOCAL, KeyRing, Principal, tenant_of
 from service.keys import Scope
+from service.rate_limits import limits_requests
 from service.settings import ServiceSettings, is_loopback
 
 __all__ = [
@@ -45,7 +47,7 @@ def check_binding(settings: ServiceSettings, key_ring: KeyRing) -> None:
         )
 
 
-def authenticate(request: Request) -> None:
+async def authenticate(request: Request) -> None:
     """The first dependency of every route: who asks is known before anything else is looked at.
 
     Raises UnauthorizedError, RateLimitedError.
@@ -64,7 +66,8 @@ def authenticate(request: Request) -> None:
             "Send an API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`.",
             headers={"WWW-Authenticate": 'Bearer realm="masan"'},
         )
-    services.limits.pass_request(principal, services.clock())
+    if limits_requests(principal):
+        await run_in_threadpool(services.limits.pass_request, principal, services.clock())
     request.state.principal = principal
 
 
@@ -74,13 +77,18 @@ def principal_of(request: Request) -> Principal:
     return principal
 
 
-PrincipalDep = Annotated[Principal, Depends(principal_of)]
+async def _principal(request: Request) -> Principal:
+    """Not a plain function: FastAPI would call that in another thread."""
+    return principal_of(request)
+
+
+PrincipalDep = Annotated[Principal, Depends(_principal)]
 
 
 def require(scope: Scope) -> params.Depends:
     """A dependency that lets only keys with `scope` pass; also to be had as a parameter, the principal."""
 
-    def authorize(
+    async def authorize(
         request: Request,
         _bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
         _header: Annotated[str | None, Security(_header)],

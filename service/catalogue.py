@@ -31,6 +31,14 @@ class ModelCatalogue:
         wanted = reference or self.default_reference
         return self._keep(("resolve", wanted), lambda: self._store.resolve(wanted))
 
+    def kept(self, reference: str | None) -> Checkpoint | None:
+        """As `resolve`, if it was read a moment ago; never touches the store."""
+        found = self._kept.get(("resolve", reference or self.default_reference))
+        if found is None or self._clock() - found[0] >= _KEEP_S:
+            return None
+        checkpoint: Checkpoint = found[1]
+        return checkpoint
+
     def by_digest(self, prefix: str) -> Checkpoint:
         """The checkpoint whose digest begins so; the newest if the same weights were published twice.
 

@@ -13,6 +13,7 @@ from redis import Redis
 from model_store.store import ModelStore
 from service.catalogue import ModelCatalogue
 from service.certificate import Certificates
+from service.commands import Commands
 from service.drain import Drain
 from service.errors import SettingsError
 from service.events import EventStreams
@@ -51,6 +52,7 @@ class Services:
     clock: Callable[[], float]
     key_ring: KeyRing
     redis: "Redis"
+    commands: Commands
     drain: Drain
     limits: RateLimits
     models: ModelCatalogue
@@ -85,6 +87,13 @@ class Services:
         queue = JobQueue(rq_redis)
         reports = ReportService(redis, ReportQueue(rq_redis))
         results = _result_store(settings)
+        redis_errors = metrics.redis_errors.labels("ledger")
+        commands = Commands(
+            settings.redis_url,
+            retries=_REDIS_RETRIES,
+            timeout_s=_REDIS_TIMEOUT_S,
+            on_error=lambda: redis_errors.inc(),
+        )
         jobs = JobService(
             redis,
             queue,
@@ -94,6 +103,7 @@ class Services:
                 reserve_bytes=settings.result_reserve_bytes,
                 max_bytes=settings.result_max_bytes,
             ),
+            commands,
             result_ttl_s=settings.result_ttl_s,
             max_queue_images=settings.max_queue_images,
         )
@@ -119,6 +129,7 @@ class Services:
             clock=clock,
             key_ring=KeyRing.from_settings(settings),
             redis=redis,
+            commands=commands,
             drain=drain,
             limits=limits,
             models=models,
@@ -172,4 +183,9 @@ def services_of(request: Request) -> Services:
     return services
 
 
-ServicesDep = Annotated[Services, Depends(services_of)]
+async def _services(request: Request) -> Services:
+    """Not a plain function: FastAPI would call that in another thread."""
+    return services_of(request)
+
+
+ServicesDep = Annotated[Services, Depends(_services)]

@@ -57,7 +57,7 @@ class Conditions:
     wants_body: bool
 
 
-def _conditions(
+async def _conditions(
     request: Request,
     byte_range: Annotated[str | None, Header(alias="Range", description="One range of bytes")] = None,
     if_range: Annotated[str | None, Header(description="An ETag: the range only if it still holds")] = None,

@@ -5,10 +5,8 @@ from typing import cast
 
 from redis import Redis
 
-from service.errors import DrainingError
+from service.submission import draining
 from worker.contract import keys
-
-RETRY_AFTER_S = 30
 
 
 class Drain:
@@ -39,8 +37,4 @@ class Drain:
     def check(self) -> None:
         """Raises DrainingError while no new job is accepted."""
         if self.since() is not None:
-            raise DrainingError(
-                "The service is drained: jobs under way go on, new ones are not accepted until an admin "
-                "ends that (POST /admin/drain).",
-                retry_after_s=RETRY_AFTER_S,
-            )
+            raise draining()

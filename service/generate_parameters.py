@@ -60,7 +60,7 @@ class Asked:
         return "class" if self.options.mix is None else "mix"
 
 
-def read_asked(
+async def read_asked(
     options: OptionsDep,
     class_slug: OptionalClassParameter = None,
     n: OptionalCountParameter = None,

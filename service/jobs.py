@@ -2,116 +2,38 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
-from typing import Any, Self, cast
+from typing import cast
 from urllib.parse import urlencode
 
 from redis import Redis
 
+from service.commands import Commands, Script
 from service.errors import (
     JobFinishedError,
     JobNotRetryableError,
     NotFoundError,
-    NoWorkerError,
-    QueueFullError,
     ResultExpiredError,
 )
 from service.generation import GenerationRequest
-from service.ids import JOB_ID_PATTERN, new_job_id
-from service.job_queue import JobQueue, seconds_until
+from service.ids import JOB_ID_PATTERN
+from service.job_queue import JobQueue
+from service.job_record import JobRecord as JobRecord
 from service.key_ring import Principal
 from service.keys import Scope
 from service.storage_limits import StorageLimits, StorageNeed
-from service.telemetry import current_traceparent
-from service.workers import WorkerStatus, chunk_images, fleet_speed, live_workers
+from service.submission import CHUNKS_PER_WORKER, Submission, Submitted, Submitter, no_worker, queue_full
+from service.workers import WorkerStatus, fleet_speed, live_workers
 from worker.contract import keys
+from worker.contract.chunk_records import QUEUE_KEY
 from worker.contract.ledger import JobLedger
-from worker.contract.messages import JobSpec, JobStatus, Priority
-from worker.contract.webhook_ledger import RECORD_TTL_S, WebhookLedger
+from worker.contract.messages import JobStatus
+from worker.contract.submit_script import LOOK, SUBMIT
 
-ACTIVE_JOBS = "masan:jobs:active"
-"""Sorted set of ids of jobs that may still need work, by creation time; the reaper drops finished ones."""
-
-_MAX_JOBS_AT_FRONT = 8
-"""More small jobs than this wait in line, so that large ones progress."""
-_CHUNKS_PER_WORKER = 2
+ACTIVE_JOBS = keys.ACTIVE_JOBS
 _COLLECTING_S = 5
+_SUBMIT = Script(SUBMIT)
+_LOOK = Script(LOOK)
 RETRYABLE = frozenset({JobStatus.FAILED, JobStatus.CANCELED, JobStatus.EXPIRED})
-
-
-@dataclass(frozen=True, slots=True)
-class JobRecord:
-    """A job as the ledger knows it. Times are epoch seconds.
-
-    is_deleted: its owner has asked for that. is_collected: its files are gone, or about to be.
-    """
-
-    spec: JobSpec
-    status: JobStatus
-    done: int
-    rejected: int
-    next_chunk: int
-    created_at: float
-    expires_at: float
-    started_at: float | None
-    finished_at: float | None
-    deadline: float | None
-    attempt: int
-    error: dict[str, Any] | None
-    is_deleted: bool = False
-    is_collected: bool = False
-
-    @classmethod
-    def from_hash(cls, record: dict[str, str]) -> Self:
-        """From the ledger's hash."""
-        return cls(
-            spec=JobSpec.model_validate_json(record["spec"]),
-            status=JobStatus(record["status"]),
-            done=int(record["done"]),
-            rejected=int(record["rejected"]),
-            next_chunk=int(record["next_chunk"]),
-            created_at=float(record["created_at"]),
-            expires_at=float(record["expires_at"]),
-            started_at=float(record["started_at"]) if record.get("started_at") else None,
-            finished_at=float(record["finished_at"]) if record.get("finished_at") else None,
-            deadline=float(record["deadline"]) if record.get("deadline") else None,
-            attempt=int(record["attempt"]),
-            error=json.loads(record["error"]) if record.get("error") else None,
-            is_deleted="deleted" in record,
-            is_collected=not record.keys().isdisjoint({"collecting", "collected"}),
-        )
-
-    @property
-    def job_id(self) -> str:
-        return self.spec.job_id
-
-    @property
-    def class_slug(self) -> str:
-        return self.spec.class_slug
-
-    @property
-    def priority(self) -> str:
-        return self.spec.priority
-
-    @property
-    def ends_by(self) -> float:
-        """When it expires if it has not ended before."""
-        return self.expires_at if self.deadline is None else min(self.deadline, self.expires_at)
-
-    def is_gone(self, now: float) -> bool:
-        """Whether its images may be gone, so that it answers 410."""
-        return self.is_deleted or self.is_collected or now >= self.expires_at
-
-    @property
-    def images_waiting(self) -> int:
-        """Images still to be made."""
-        return 0 if self.status.is_final else self.spec.total - self.done
-
-    @property
-    def storage_need(self) -> StorageNeed:
-        """Room that its images still need in the result store."""
-        return StorageNeed.of(self.spec, self.images_waiting)
 
 
 class JobService:
@@ -122,6 +44,7 @@ class JobService:
         redis: "Redis",
         queue: JobQueue,
         storage: StorageLimits,
+        commands: Commands,
         *,
         result_ttl_s: float,
         max_queue_images: int,
@@ -130,48 +53,56 @@ class JobService:
         self.queue = queue
         self._storage = storage
         self.ledger = JobLedger(redis)
-        self._webhooks = WebhookLedger(redis)
+        self._commands = commands
+        self._submit = redis.register_script(SUBMIT)
+        self._submitter = Submitter(storage, result_ttl_s=result_ttl_s, max_queue_images=max_queue_images)
         self._result_ttl_s = result_ttl_s
         self._max_queue_images = max_queue_images
 
     def submit(self, request: GenerationRequest, now: float) -> JobRecord:
-        """Admit a job, write its record and enqueue its first window.
+        """Admit a job, write its record and enqueue its first window, all or nothing.
 
         A request whose `job_id` was submitted before gives that job as it is now. Raises UnknownClassError,
         InvalidParameterError for a truncation that the checkpoint's architecture does not have,
-        NoWorkerError, QueueFullError, StoreFullError.
+        DrainingError, NoWorkerError, QueueFullError, StoreFullError.
         """
         request.check()
-        job_id = request.job_id or new_job_id(now)
-        if request.job_id is not None and (known := self.find(job_id)) is not None:
-            return known
-        workers = live_workers(self.redis, now)
-        active = list(self.active())
-        self._admit(request.n, workers, active)
-        self._storage.admit(request.storage_need, [job.storage_need for job in active])
-        priority = request.effective_priority
-        spec = JobSpec(
-            job_id=job_id,
-            model=request.model,
-            parts=request.parts,
-            seed=request.seed,
-            truncation=request.truncation,
-            format=request.format,
-            encoding=request.encoding,
-            gate=request.gate,
-            priority=priority,
-            deadline=request.deadline,
-            tenant=request.tenant,
-            metadata=dict(request.metadata),
-            is_listed=request.is_listed,
-            traceparent=current_traceparent(),
-            chunk_images=chunk_images(workers),
-            window=_CHUNKS_PER_WORKER * len(workers),
-            at_front=priority is Priority.INTERACTIVE
-            and sum(job.spec.at_front for job in active) < _MAX_JOBS_AT_FRONT,
-        )
-        self._start(spec, now, request)
-        return self._known(job_id)
+        while True:
+            sent = self._submitter.submission(request, now, self._storage.room_bytes())
+            answer = cast("list[str]", self._submit(keys=sent.keys, args=sent.arguments))
+            if answer[0] == "known":
+                return self._known(sent.spec.job_id)
+            if submitted := self._submitter.conclude(sent, answer):
+                return submitted.job
+
+    async def submit_soon(self, request: GenerationRequest, now: float) -> Submitted:
+        """As `submit`, for the event loop: nothing blocks it, and jobs of one moment travel together."""
+        request.check()
+        room_bytes = await self._storage.room_bytes_soon()
+        while True:
+            sent: Submission = self._submitter.submission(request, now, room_bytes)
+            answer = await self._commands.call(_SUBMIT, sent.keys, sent.arguments)
+            if answer[0] == "known":
+                return await self._look(sent.spec.job_id) or Submitted(self._known(sent.spec.job_id), None)
+            if submitted := self._submitter.conclude(sent, answer):
+                return submitted
+
+    async def find_soon(self, job_id: str) -> Submitted | None:
+        """As `find`, with its place in the line; one round trip."""
+        return await self._look(job_id)
+
+    async def look(self, job_id: str, principal: Principal) -> Submitted:
+        """As `get`, with its place in the line; one round trip. Raises NotFoundError."""
+        found = await self._look(job_id)
+        if found is None or not may_see(principal, found.job):
+            raise _unknown_job(job_id)
+        return found
+
+    async def look_unexpired(self, job_id: str, now: float, principal: Principal) -> Submitted:
+        """As `look`. Raises NotFoundError, and ResultExpiredError once the job's images may be gone."""
+        found = await self.look(job_id, principal)
+        _check_unexpired(found.job, now)
+        return found
 
     def find(self, job_id: str) -> JobRecord | None:
         """The job, whoever it belongs to: for one who knows that already."""
@@ -192,11 +123,7 @@ class JobService:
     def get_unexpired(self, job_id: str, now: float, principal: Principal) -> JobRecord:
         """As `get`. Raises NotFoundError, and ResultExpiredError once the job's images may be gone."""
         job = self.get(job_id, principal)
-        if job.is_gone(now):
-            happened = "was deleted" if job.is_deleted else "has expired"
-            raise ResultExpiredError(
-                f"Job {job_id} {happened}. {regenerate_hint(job)}", headers=regenerate_link(job)
-            )
+        _check_unexpired(job, now)
         return job
 
     def retry(self, job_id: str, now: float, principal: Principal) -> JobRecord:
@@ -219,7 +146,7 @@ class JobService:
         self.redis.zadd(ACTIVE_JOBS, {job_id: now})
         outcome = self.ledger.retry(
             job.spec,
-            window=_CHUNKS_PER_WORKER * len(workers),
+            window=CHUNKS_PER_WORKER * len(workers),
             now=now,
             expires_at=now + self._result_ttl_s,
             deadline=None if job.spec.deadline is None else now + job.spec.deadline - job.created_at,
@@ -280,34 +207,31 @@ class JobService:
 
     def _admit(self, n: int, workers: list[WorkerStatus], active: list[JobRecord]) -> None:
         if not workers:
-            raise NoWorkerError(
-                "No worker has reported in the last seconds, so nobody would make the images. "
-                "Start one with `masan work`; /readyz tells what is missing.",
-                retry_after_s=10,
-            )
+            raise no_worker()
         waiting = sum(job.images_waiting for job in active)
         if waiting and waiting + n > self._max_queue_images:
-            raise QueueFullError(
-                f"{waiting} images are waiting; {n} more would pass the limit of {self._max_queue_images}.",
-                retry_after_s=seconds_until(waiting + n - self._max_queue_images, fleet_speed(workers)),
-            )
+            raise queue_full(waiting, n, self._max_queue_images, fleet_speed(workers))
 
-    def _start(self, spec: JobSpec, now: float, request: GenerationRequest) -> None:
-        ttl_s = self._result_ttl_s if request.ttl_s is None else request.ttl_s
-        if request.webhook is not None:
-            self._webhooks.register(spec.job_id, request.webhook, ttl_s=ttl_s + RECORD_TTL_S)
-        # Into the active set first: should this process die right after, the reaper finds the job and
-        # enqueues what is missing.
-        self.redis.zadd(ACTIVE_JOBS, {spec.job_id: now})
-        if not self.ledger.create(spec, now=now, expires_at=now + ttl_s):
-            return  # by a racing request with the same id, which enqueues it
-        self.redis.hincrby(keys.COUNTERS, f"created:{spec.class_slug}:{spec.priority}", 1)
-        self.queue.enqueue(islice(spec.chunks(), spec.window), at_front=spec.at_front)
+    async def _look(self, job_id: str) -> Submitted | None:
+        if not JOB_ID_PATTERN.match(job_id):
+            return None
+        text, place = await self._commands.call(
+            _LOOK, [keys.job_key(job_id), keys.done_key(job_id), QUEUE_KEY], [job_id]
+        )
+        return Submitted(JobRecord.from_hash(json.loads(text)), place or None) if text else None
 
 
 def may_see(principal: Principal, job: JobRecord) -> bool:
     """Whether it is the principal's own, or the principal an administrator."""
     return principal.may(Scope.ADMIN) or job.spec.tenant == (principal.key_id or "")
+
+
+def _check_unexpired(job: JobRecord, now: float) -> None:
+    if job.is_gone(now):
+        happened = "was deleted" if job.is_deleted else "has expired"
+        raise ResultExpiredError(
+            f"Job {job.job_id} {happened}. {regenerate_hint(job)}", headers=regenerate_link(job)
+        )
 
 
 def regenerate_hint(job: JobRecord) -> str:

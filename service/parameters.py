@@ -70,12 +70,14 @@ ReportIdParameter = Annotated[str, Path(description="As given by POST /reports")
 JobIdParameter = Annotated[str, Path(description="As given by POST /generate")]
 
 
-def check_parameters(request: Request) -> None:
+async def check_parameters(request: Request) -> None:
     """Refuses parameters that the route does not have, and repeated ones. Raises InvalidParameterError."""
     allowed = allowed_values(request)
     if allowed is None:
         return
     names = [name for name, _ in request.query_params.multi_items()]
+    if allowed.keys() >= set(names) and len(set(names)) == len(names):
+        return
     known = sorted(allowed)
     errors = [
         FieldError(name[:100], f"unknown parameter, given as {shown(request.query_params[name])}", known)

@@ -53,6 +53,7 @@ def problem_response(error: RequestError, instance: str, *, status: int | None =
 
 def install_error_handlers(app: FastAPI) -> None:
     """Replace FastAPI's `{"detail"}` answers, also those of routing (404, 405) and of failing backends."""
+    app.state.allowed_values = {}
     app.exception_handler(RequestError)(_on_request_error)
     app.exception_handler(RequestValidationError)(_on_validation_error)
     app.exception_handler(HTTPException)(_on_http_exception)
@@ -106,11 +107,16 @@ def allowed_values(request: Request) -> dict[str, str | list[str]] | None:
     None for a route that the document does not list.
     """
     path = getattr(request.scope.get("route"), "path", "")
-    operation = request.app.openapi()["paths"].get(path, {}).get(request.method.lower())
-    if operation is None:
-        return None
-    parameters = operation.get("parameters", [])
-    return {item["name"]: describe_schema(item["schema"]) for item in parameters if item["in"] == "query"}
+    known: dict[tuple[str, str], Any] = request.app.state.allowed_values
+    key = (path, request.method)
+    if key not in known:
+        operation = request.app.openapi()["paths"].get(path, {}).get(request.method.lower())
+        if operation is None:
+            return None
+        parameters = [item for item in operation.get("parameters", []) if item["in"] == "query"]
+        known[key] = {item["name"]: describe_schema(item["schema"]) for item in parameters}
+    allowed: dict[str, str | list[str]] = known[key]
+    return allowed
 
 
 def describe_schema(schema: Mapping[str, Any]) -> str | list[str]:

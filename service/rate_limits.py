@@ -7,12 +7,13 @@ Answers tell what is left in `RateLimit` and `RateLimit-Policy` (draft-ietf-http
 import logging
 import math
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, cast
 
+from fastapi.concurrency import run_in_threadpool
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -20,6 +21,7 @@ from service.drain import Drain
 from service.errors import QuotaExceededError, RateLimitedError, TooManyJobsError
 from service.jobs import JobRecord
 from service.key_ring import Principal, tenant_of
+from service.submission import Submitted
 from worker.contract import keys
 
 logger = logging.getLogger(__name__)
@@ -123,6 +125,17 @@ standing_var: ContextVar[Standing | None] = ContextVar("standing", default=None)
 """Set for each request by the middleware, which reads it when the answer begins."""
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What was taken for a job that is about to be started. images: that count for today."""
+
+    redis_keys: list[str]
+    token: str
+    images: int
+    taken_at: float
+    is_counted: bool
+
+
 class RateLimits:
     """What stands before requests and jobs. `redis` must decode responses to str. Times: epoch seconds."""
 
@@ -136,7 +149,7 @@ class RateLimits:
     def pass_request(self, principal: Principal, now: float) -> None:
         """Count one request. Raises RateLimitedError."""
         limits, tenant = principal.limits, tenant_of(principal)
-        if limits.requests_per_minute is None and limits.images_per_day is None:
+        if not limits_requests(principal):
             return
         passed, remaining, wait_s, reset_s, used = cast(
             "tuple[int, int, int, int, int]",
@@ -165,9 +178,20 @@ class RateLimits:
         Raises DrainingError, TooManyJobsError, QuotaExceededError, and what `start` raises.
         """
         self._drain.check()
-        limits = principal.limits
-        if limits.images_per_day is None and limits.max_active_jobs is None:
+        if not limits_jobs(principal):
             return start()
+        place = self.reserve(principal, images, now)
+        try:
+            job = start()
+        except BaseException:
+            self.give_back(place)
+            raise
+        self.keep(place, job.job_id)
+        return job
+
+    def reserve(self, principal: Principal, images: int, now: float) -> "Place":
+        """A place for a job of a key with limits. Raises TooManyJobsError, QuotaExceededError."""
+        limits = principal.limits
         tenant, token = tenant_of(principal), uuid.uuid4().hex
         redis_keys = [_day_key(tenant, now), _active_key(tenant)]
         verdict, number = cast(
@@ -188,18 +212,40 @@ class RateLimits:
             ),
         )
         self._refuse(verdict, number, principal, images, now)
-        try:
-            job = start()
-        except BaseException:
-            charged = images if limits.images_per_day is not None else 0
-            self._return(redis_keys, token, charged)
-            raise
-        if limits.max_active_jobs is not None:
+        charged = images if limits.images_per_day is not None else 0
+        return Place(redis_keys, token, charged, now, limits.max_active_jobs is not None)
+
+    def keep(self, place: "Place", job_id: str) -> None:
+        """The place is the job's from here on."""
+        if place.is_counted:
             pipeline = self._redis.pipeline()
-            pipeline.zadd(redis_keys[1], {job.job_id: now})
-            pipeline.zrem(redis_keys[1], token)
+            pipeline.zadd(place.redis_keys[1], {job_id: place.taken_at})
+            pipeline.zrem(place.redis_keys[1], place.token)
             pipeline.execute()
-        return job
+
+    def give_back(self, place: "Place") -> None:
+        """For a job that was not started."""
+        try:
+            self._give_back(keys=place.redis_keys, args=[place.token, place.images])
+        except RedisError as error:
+            extra = {"images": place.images, "reason": str(error)}
+            logger.warning("quota could not be given back", extra=extra)
+
+    async def admit_soon(
+        self, principal: Principal, images: int, now: float, start: Callable[[], Awaitable[Submitted]]
+    ) -> Submitted:
+        """As `admit`, for a `start` that looks itself whether jobs are accepted; does not block."""
+        if not limits_jobs(principal):
+            return await start()
+        await run_in_threadpool(self._drain.check)
+        place = await run_in_threadpool(self.reserve, principal, images, now)
+        try:
+            submitted = await start()
+        except BaseException:
+            await run_in_threadpool(self.give_back, place)
+            raise
+        await run_in_threadpool(self.keep, place, submitted.job.job_id)
+        return submitted
 
     def _refuse(self, verdict: str, number: int, principal: Principal, images: int, now: float) -> None:
         """Raises what the verdict says; notes what is left."""
@@ -220,11 +266,17 @@ class RateLimits:
                 retry_after_s=seconds_left(now),
             )
 
-    def _return(self, redis_keys: list[str], token: str, images: int) -> None:
-        try:
-            self._give_back(keys=redis_keys, args=[token, images])
-        except RedisError as error:
-            logger.warning("quota could not be given back", extra={"images": images, "reason": str(error)})
+
+def limits_jobs(principal: Principal) -> bool:
+    """Whether a job of the key needs a place."""
+    limits = principal.limits
+    return limits.images_per_day is not None or limits.max_active_jobs is not None
+
+
+def limits_requests(principal: Principal) -> bool:
+    """Whether requests of the key are counted, or told what is left."""
+    limits = principal.limits
+    return limits.requests_per_minute is not None or limits.images_per_day is not None
 
 
 def seconds_left(now: float) -> int:

@@ -3,6 +3,8 @@
 What running jobs still need counts as used, so that jobs accepted together do not fill the disk together.
 """
 
+import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +21,8 @@ from worker.contract.tallies import encoding_label
 _UNKNOWN_SIDE_PX: Final = 256
 _ROW_BYTES: Final = 2_048
 """Of an image besides its pixels: its row in the sidecar, its header in the tar, its origin in the file."""
+_KEPT_S: Final = 1.0
+"""How long the free space is taken for what it was: what workers write within it is little."""
 _WHAT_TO_DO: Final = "Ask for fewer images, or delete jobs that are no longer needed (DELETE /jobs/{id})."
 
 
@@ -48,7 +52,43 @@ class StorageLimits:
         self._redis = redis
         self._results = results
         self._reserve_bytes = reserve_bytes
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
+        self._room: tuple[float, float | None] | None = None
+
+    def room_bytes(self) -> float | None:
+        """What new images may take on the disk, None for what nothing tells. Blocks as long as the disk."""
+        free: int | None = None
+        with suppress(OSError):  # a store that cannot be asked is told by /readyz and by the workers
+            free = self._results.free_bytes()
+        room = None if free is None else float(free - self._reserve_bytes)
+        self._room = (time.monotonic(), room)
+        return room
+
+    async def room_bytes_soon(self) -> float | None:
+        """As `room_bytes`, a second old at most; does not block."""
+        if self._room is not None and time.monotonic() - self._room[0] < _KEPT_S:
+            return self._room[1]
+        return await asyncio.to_thread(self.room_bytes)
+
+    def guessed_bytes(self, side_px: int = _UNKNOWN_SIDE_PX) -> float:
+        """Of one image while none like it was measured: its raw pixels."""
+        return float(side_px**2 * 3 + _ROW_BYTES)
+
+    def disk_full(self, n: int, expected: float, missing: float) -> StoreFullError:
+        """missing: bytes of all images that are still to be stored, of which `expected` are the new ones."""
+        free = (self._room[1] if self._room else None) or 0.0
+        return StoreFullError(
+            f"{n} images take about {_mb(expected)}; the result store has "
+            f"{_mb(free + self._reserve_bytes)} free, of which {_mb(missing - expected)} go to accepted jobs "
+            f"and {_mb(self._reserve_bytes)} stay free. {_WHAT_TO_DO}"
+        )
+
+    def limit_passed(self, n: int, expected: float, unfinished: float) -> StoreFullError:
+        """unfinished: bytes of all jobs that have not ended, the new one's `expected` included."""
+        return StoreFullError(
+            f"{n} images take about {_mb(expected)}; with the jobs that are not finished that "
+            f"makes {_mb(unfinished)}, and all results may have {_mb(self.max_bytes)}. {_WHAT_TO_DO}"
+        )
 
     def admit(self, new: StorageNeed, active: Sequence[StorageNeed]) -> None:
         """Raises StoreFullError if the images of `new` would not fit beside those of the active jobs."""
@@ -56,21 +96,12 @@ class StorageLimits:
         sizes = [self._image_bytes(need) for need in needs]
         expected = new.images * sizes[0]
         missing = sum(need.images * size for need, size in zip(needs, sizes, strict=True))
-        free: int | None = None
-        with suppress(OSError):  # a store that cannot be asked is told by /readyz and by the workers
-            free = self._results.free_bytes()
-        if free is not None and missing > free - self._reserve_bytes:
-            raise StoreFullError(
-                f"{new.images} images take about {_mb(expected)}; the result store has {_mb(free)} free, of "
-                f"which {_mb(missing - expected)} go to accepted jobs and {_mb(self._reserve_bytes)} stay "
-                f"free. {_WHAT_TO_DO}"
-            )
+        room = self.room_bytes()
+        if room is not None and missing > room:
+            raise self.disk_full(new.images, expected, missing)
         unfinished = sum(need.total * size for need, size in zip(needs, sizes, strict=True))
-        if self._max_bytes and unfinished > self._max_bytes:
-            raise StoreFullError(
-                f"{new.images} images take about {_mb(expected)}; with the jobs that are not finished that "
-                f"makes {_mb(unfinished)}, and all results may have {_mb(self._max_bytes)}. {_WHAT_TO_DO}"
-            )
+        if self.max_bytes and unfinished > self.max_bytes:
+            raise self.limit_passed(new.images, expected, unfinished)
 
     def _image_bytes(self, need: StorageNeed) -> float:
         """As measured on stored images of that checkpoint and encoding; before the first, of raw pixels."""
@@ -78,7 +109,7 @@ class StorageLimits:
         row = self._redis.hmget(keys.COUNTERS, f"image_bytes:{label}", f"images_stored:{label}")
         stored_bytes, images = cast("list[str | None]", row)
         if stored_bytes is None or images is None:
-            return float(need.side_px**2 * 3 + _ROW_BYTES)
+            return self.guessed_bytes(need.side_px)
         return int(stored_bytes) / int(images)
 
 

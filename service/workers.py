@@ -64,12 +64,14 @@ def live_workers(redis: "Redis", now: float, registry: str = keys.WORKERS) -> li
     ]
 
 
-def chunk_images(workers: Iterable[WorkerStatus]) -> int:
-    """Images per chunk: about CHUNK_SECONDS of work for the slowest worker, 4..256."""
-    speeds = [worker.images_per_second for worker in workers if worker.images_per_second]
-    if not speeds:
+def chunk_size(slowest: float) -> int:
+    """Images per chunk: about CHUNK_SECONDS of work for the slowest worker, 4..256.
+
+    slowest: its images/s, 0 while no speed has been measured.
+    """
+    if slowest <= 0:
         return _FIRST_CHUNK_IMAGES
-    return max(MIN_CHUNK_IMAGES, min(MAX_CHUNK_IMAGES, round(min(speeds) * CHUNK_SECONDS)))
+    return max(MIN_CHUNK_IMAGES, min(MAX_CHUNK_IMAGES, round(slowest * CHUNK_SECONDS)))
 
 
 def fleet_speed(workers: Iterable[WorkerStatus]) -> float:

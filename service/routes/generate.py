@@ -24,6 +24,7 @@ from service.preferences import MAX_WAIT_S, Preferences, negotiate, parse_prefer
 from service.routes.events import EVENT_SCHEMA, EVENT_STREAM, snapshot_of
 from service.routes.results import get_result
 from service.schemas import JobBody
+from service.submission import Submitted
 from service.webhooks import REQUEST_BODY, checked_webhook
 from worker.contract.messages import ArchiveFormat
 
@@ -150,18 +151,21 @@ class _Turn:
         """Make the job, or find it if it was made under that id; wait for it as long as is wanted."""
         if self.wanted.media_type == EVENT_STREAM:
             self.services.events.check_room()
-        job = await run_in_threadpool(self._submit, job_id)
+        submitted = await self._submit(job_id, may_be_known=held is not None)
+        job = submitted.job
         if self.wanted.media_type == EVENT_STREAM:
             return await self._told(held, Answer("events", job_id, 200, _headers(job, Preferences())))
         if self.wanted.patience_s and not job.status.is_final:
             await self.services.events.wait_for_end(job_id, self.wanted.patience_s, self._keep_on(held))
-            job = await run_in_threadpool(self.services.jobs.get, job_id, self.principal)
+            submitted = await self.services.jobs.look(job_id, self.principal)
+            job = submitted.job
         headers = _headers(job, self.wanted.preferences)
         if job.status.is_final and self.wanted.is_archive:
             return await self._told(held, Answer("archive", job_id, 200, headers))
-        body = await run_in_threadpool(self._body, job)
+        body = JobBody.of(job, queue_position=submitted.place, now=self.services.clock())
+        text = body.model_dump_json(by_alias=True)
         status = 200 if job.status.is_final and self.wanted.patience_s else 202
-        return await self._told(held, Answer("body", job_id, status, headers, body))
+        return await self._told(held, Answer("body", job_id, status, headers, text))
 
     async def replay(self, answer: Answer) -> Response:
         """The answer once more; an archive and events are made again from the same job."""
@@ -188,16 +192,22 @@ class _Turn:
         response.headers.update(answer.headers)
         return response
 
-    def _submit(self, job_id: str) -> JobRecord:
+    async def _submit(self, job_id: str, *, may_be_known: bool) -> Submitted:
         services = self.services
-        known = services.jobs.find(job_id)
-        if known is not None:  # by a request with the same key, whose process died
-            return known
-        checkpoint = services.models.resolve(self.asked.model)
+        if may_be_known and (known := await services.jobs.find_soon(job_id)) is not None:
+            return known  # by a request with the same key, whose process died
         asked, now = self.asked, services.clock()
+        checkpoint = services.models.kept(asked.model)
+        if checkpoint is None:
+            checkpoint = await run_in_threadpool(services.models.resolve, asked.model)
+        parts = class_counts(checkpoint.manifest, asked.mix, name=asked.class_field)
+        webhook = None
+        if asked.options.webhook is not None:
+            networks = services.settings.webhook_networks
+            webhook = await run_in_threadpool(checked_webhook, asked.options, networks)
         request = GenerationRequest(
             checkpoint=checkpoint,
-            parts=class_counts(checkpoint.manifest, asked.mix, name=asked.class_field),
+            parts=parts,
             seed=secrets.randbelow(MAX_SEED + 1) if asked.seed is None else asked.seed,
             truncation=asked.truncation,
             format=asked.format,
@@ -207,17 +217,12 @@ class _Turn:
             deadline=None if asked.deadline_s is None else now + asked.deadline_s,
             tenant=tenant_of(self.principal),
             metadata=asked.options.metadata,
-            webhook=checked_webhook(asked.options, services.settings.webhook_networks),
+            webhook=webhook,
             job_id=job_id,
         )
-        return services.limits.admit(
-            self.principal, request.n, now, lambda: services.jobs.submit(request, now)
+        return await services.limits.admit_soon(
+            self.principal, request.n, now, lambda: services.jobs.submit_soon(request, now)
         )
-
-    def _body(self, job: JobRecord) -> str:
-        position = self.services.jobs.queue_position(job)
-        body = JobBody.of(job, queue_position=position, now=self.services.clock())
-        return body.model_dump_json(by_alias=True)
 
     def _keep_on(self, held: Reservation | None) -> Callable[[], Awaitable[bool]]:
         """Asked between two looks: whether the client is still there. Keeps its key meanwhile."""

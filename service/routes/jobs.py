@@ -6,19 +6,17 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse
 
 from service.auth import JobReaderDep, JobWriterDep, Principal
 from service.byte_range import etag_matches
 from service.context import Services, ServicesDep
 from service.generation import RETRY_AFTER_S
 from service.job_listing import Cursor, JobFilter, page_of_jobs
-from service.jobs import JobRecord
 from service.openapi import problems
 from service.parameters import JobIdParameter
 from service.preferences import parse_prefer
 from service.schemas import JobBody, JobListBody
+from service.submission import Submitted
 from worker.contract.messages import JobStatus
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -93,9 +91,10 @@ async def get_job(
 ) -> Response:
     """The job as it is; with `Prefer: wait=n`, as soon as it changes or has ended."""
     wait_s = parse_prefer(prefer).wait_s
-    job, etag = await run_in_threadpool(_look, services, job_id, principal)
+    found, etag = await _look(services, job_id, principal)
     if wait_s and (if_none_match is None or etag_matches(if_none_match, etag)):
-        job, etag = await _wait_for_change(services, principal, job, etag, wait_s)
+        found, etag = await _wait_for_change(services, principal, found, etag, wait_s)
+    job = found.job
     headers = {"ETag": etag, "Cache-Control": "no-cache", "Vary": "Prefer"}
     if wait_s is not None:
         headers["Preference-Applied"] = f"wait={wait_s}"
@@ -103,9 +102,8 @@ async def get_job(
         headers["Retry-After"] = str(RETRY_AFTER_S)
     if etag_matches(if_none_match, etag):
         return Response(status_code=304, headers=headers)
-    position = await run_in_threadpool(services.jobs.queue_position, job)
-    body = JobBody.of(job, queue_position=position, now=services.clock())
-    return JSONResponse(body.model_dump(mode="json", by_alias=True), headers=headers)
+    body = JobBody.of(job, queue_position=found.place, now=services.clock())
+    return Response(body.model_dump_json(by_alias=True), headers=headers, media_type="application/json")
 
 
 @router.post(
@@ -161,22 +159,23 @@ def delete_job(services: ServicesDep, principal: JobWriterDep, job_id: JobIdPara
     services.jobs.delete(job_id, services.clock(), principal)
 
 
-def _look(services: Services, job_id: str, principal: Principal) -> tuple[JobRecord, str]:
+async def _look(services: Services, job_id: str, principal: Principal) -> tuple[Submitted, str]:
     """The job and a weak ETag over all of it that does not change with time alone."""
-    job = services.jobs.get_unexpired(job_id, services.clock(), principal)
+    found = await services.jobs.look_unexpired(job_id, services.clock(), principal)
+    job = found.job
     state = f"{job.job_id}/{job.attempt}/{job.status}/{job.done}/{job.rejected}"
-    return job, f'W/"{hashlib.sha256(state.encode()).hexdigest()[:16]}"'
+    return found, f'W/"{hashlib.sha256(state.encode()).hexdigest()[:16]}"'
 
 
 async def _wait_for_change(
-    services: Services, principal: Principal, job: JobRecord, etag: str, wait_s: int
-) -> tuple[JobRecord, str]:
+    services: Services, principal: Principal, found: Submitted, etag: str, wait_s: int
+) -> tuple[Submitted, str]:
     deadline = asyncio.get_running_loop().time() + wait_s
-    current, current_etag = job, etag
-    while current_etag == etag and not current.status.is_final and not services.stopping.is_set():
+    current, current_etag = found, etag
+    while current_etag == etag and not current.job.status.is_final and not services.stopping.is_set():
         remaining = deadline - asyncio.get_running_loop().time()
         if remaining <= 0:
             break
         await asyncio.sleep(min(_POLL_S, remaining))
-        current, current_etag = await run_in_threadpool(_look, services, job.job_id, principal)
+        current, current_etag = await _look(services, found.job.job_id, principal)
     return current, current_etag

@@ -29,7 +29,7 @@ _CALLBACK_TIMEOUT_S: Final = 60
 _DESCRIPTION_LENGTH: Final = 75
 _FAST: Final = 1
 """zlib's level; RQ reads any."""
-_FIXED: Final[tuple[str | int, ...]] = (
+FIXED_FIELDS: Final[tuple[str | int, ...]] = (
     *("success_callback_name", ""),
     *("failure_callback_name", FAILURE_CALLBACK),
     *("stopped_callback_name", ""),
@@ -48,6 +48,7 @@ _FIXED: Final[tuple[str | int, ...]] = (
     *("failure_ttl", FAILURE_TTL_S),
     *("status", "queued"),
 )
+"""What all chunks have in common when they are enqueued, names and values in turn."""
 
 
 class ChunkRecord(NamedTuple):
@@ -68,7 +69,6 @@ class ChunkRecord(NamedTuple):
         )
 
 
-def shared_fields(now: float) -> list[str | int]:
-    """What all chunks that are enqueued at once have in common, names and values in turn. now: epoch s."""
-    moment = utcformat(datetime.fromtimestamp(now, UTC))
-    return [*_FIXED, "created_at", moment, "enqueued_at", moment]
+def moment(now: float) -> str:
+    """As RQ spells `created_at` and `enqueued_at`. now: epoch seconds."""
+    return utcformat(datetime.fromtimestamp(now, UTC))

@@ -7,6 +7,7 @@ fleet as it last saw it; should that have changed, nothing is done and the calle
 
 from typing import Final
 
+from worker.contract.chunk_records import FIXED_FIELDS, JOB_PREFIX
 from worker.contract.ledger_scripts import CREATE_JOB
 
 FLEET_FRESH_S: Final = 1.0
@@ -59,8 +60,8 @@ end
 # 10 bytes of an image of its own, 11 of another, while none was measured, 12 whether it may go ahead (0/1),
 # 13 most jobs that go ahead, 14 expiry, 15 events limit, 16 name of the counter, 17 the spec of one that goes
 # ahead ('' for the same), 18 webhook's seconds to live, 19 number of webhook items, 20 number of job items,
-# 21 number of items that all chunks share, 22 RQ's prefix; then these items, and of each chunk: RQ id, data,
-# description. The second of the job items' pairs is its spec.
+# 21 moment as RQ spells it; then these items, and of each chunk: RQ id, data, description. The second of the
+# job items' pairs is its spec.
 # Returns {'taken', place in the line, went ahead (0/1)}; or, having changed nothing, {'known'}, {'draining'},
 # {'fleet', fleet}, {'none'} for no worker, {'queue', waiting, images/s}, {'disk', expected, missing} and
 # {'limit', expected, unfinished} in bytes.
@@ -68,6 +69,8 @@ SUBMIT: Final = (
     CREATE_JOB
     + _FLEET
     + _ROOM
+    + f"local rq_prefix = '{JOB_PREFIX}'\n"
+    + f"local rq_fields = {{{', '.join(repr(str(item)) for item in FIXED_FIELDS)}}}\n"
     + """
 if redis.call('EXISTS', KEYS[9]) == 1 then return {'known'} end
 if redis.call('EXISTS', KEYS[1]) == 1 then return {'draining'} end
@@ -101,12 +104,12 @@ if tonumber(ARGV[9]) > 0 and unfinished > tonumber(ARGV[9]) then
 end
 
 local goes_ahead = ARGV[12] == '1' and ahead < tonumber(ARGV[13])
-local at = 23
+local at = 22
 local function take(count)
   at = at + tonumber(count)
   return {unpack(ARGV, at - tonumber(count), at - 1)}
 end
-local webhook, fields, shared = take(ARGV[19]), take(ARGV[20]), take(ARGV[21])
+local webhook, fields = take(ARGV[19]), take(ARGV[20])
 if #webhook > 0 then
   redis.call('HSET', KEYS[8], unpack(webhook))
   redis.call('EXPIRE', KEYS[8], ARGV[18])
@@ -120,7 +123,8 @@ redis.call('SADD', KEYS[6], KEYS[7])
 local ids, length = {}, 0
 while at < #ARGV do
   local chunk = take(3)
-  redis.call('HSET', ARGV[22] .. chunk[1], 'data', chunk[2], 'description', chunk[3], unpack(shared))
+  redis.call('HSET', rq_prefix .. chunk[1], 'data', chunk[2], 'description', chunk[3],
+    'created_at', ARGV[21], 'enqueued_at', ARGV[21], unpack(rq_fields))
   ids[#ids + 1] = chunk[1]
 end
 if goes_ahead then

