@@ -16,12 +16,11 @@ from typing import Final
 from redis.exceptions import RedisError
 from rq import Queue
 from rq.job import Job
-from rq.timeouts import BaseDeathPenalty
 from rq.worker import WorkerStatus
 
 from masan.webhook_sender import WebhookSender, webhooks_sent_by
 from masan.webhook_settings import WebhookSettings
-from worker.beating_worker import BeatingWorker
+from worker.beating_worker import BeatingWorker, NoAlarm
 from worker.contract.redis_clients import open_redis
 from worker.contract.webhook_queue import enqueue_due, open_webhook_queue
 from worker.logs import configure_logging
@@ -34,20 +33,10 @@ _JOIN_S: Final = 3.0
 """A stop does not wait longer for an attempt: its lease runs out and it is made again, under the same id."""
 
 
-class _NoAlarm(BaseDeathPenalty):
-    """RQ's timeout is a signal, which threads cannot have. An attempt ends itself in time."""
-
-    def setup_death_penalty(self) -> None:
-        """Nothing."""
-
-    def cancel_death_penalty(self) -> None:
-        """Nothing."""
-
-
 class WebhookWorker(BeatingWorker):
     """One delivery at a time; between two looks at the queue it puts in what has become due."""
 
-    death_penalty_class = _NoAlarm
+    death_penalty_class = NoAlarm  # an attempt ends itself in time
 
     def __init__(self, queue: Queue, sender: WebhookSender) -> None:
         super().__init__(queue, name=f"webhooks.{secrets.token_hex(8)}")

@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from rq import Queue, SimpleWorker
 from rq.executions import Execution
 from rq.job import Job
+from rq.timeouts import BaseDeathPenalty
 from rq.worker import WorkerStatus
 
 from worker.contract.chunk_queue import RESULT_TTL_S
@@ -36,6 +37,16 @@ POLL_S: Final = 1
 STOP_LIMIT_S: Final = 12.0
 """A stop that takes longer is stuck (a dead Redis, a stuck kernel). The process ends: its job is safe."""
 EXIT_STUCK: Final = 72
+
+
+class NoAlarm(BaseDeathPenalty):
+    """RQ's timeout is a signal, which threads cannot have. What runs in one looks at the clock itself."""
+
+    def setup_death_penalty(self) -> None:
+        """Nothing."""
+
+    def cancel_death_penalty(self) -> None:
+        """Nothing."""
 
 
 class BeatingWorker(SimpleWorker):
@@ -81,7 +92,7 @@ class BeatingWorker(SimpleWorker):
             return
         self._stop_requested = True
         self.interrupt()
-        deadline = threading.Timer(STOP_LIMIT_S, _end_stuck_process)
+        deadline = threading.Timer(STOP_LIMIT_S, end_stuck_process, [STOP_LIMIT_S])
         deadline.daemon = True
         deadline.start()
 
@@ -106,6 +117,13 @@ class BeatingWorker(SimpleWorker):
                 return result
         return None
 
+    def beat(self, job: Job, execution: Execution) -> None:
+        """Send one heartbeat for a job."""
+        try:
+            self.maintain_heartbeats(job, execution)
+        except RedisError as error:
+            logger.warning("heartbeat failed", extra={"reason": str(error)})
+
     @contextmanager
     def beating(self, job: Job, execution: Execution) -> Iterator[None]:
         """Send heartbeats for the job until the block ends."""
@@ -113,10 +131,7 @@ class BeatingWorker(SimpleWorker):
 
         def beat() -> None:
             while not done.wait(BEAT_S):
-                try:
-                    self.maintain_heartbeats(job, execution)
-                except RedisError as error:
-                    logger.warning("heartbeat failed", extra={"reason": str(error)})
+                self.beat(job, execution)
 
         thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
         thread.start()
@@ -169,6 +184,7 @@ class MakingWorker(BeatingWorker, Generic[MakerT]):
         self._presence.set_state("stopping" if self.is_stopping else "idle")
 
 
-def _end_stuck_process() -> None:
-    logger.critical("stop is stuck", extra={"reason": f"it took more than {STOP_LIMIT_S:g} s"})
+def end_stuck_process(limit_s: float) -> None:
+    """What hangs longer than that will not end by itself."""
+    logger.critical("worker is stuck", extra={"reason": f"it took more than {limit_s:g} s"})
     os._exit(EXIT_STUCK)

@@ -1,4 +1,8 @@
-"""One chunk of the queue: check it, draw its images, write its shard, mark it done, enqueue what follows."""
+"""One chunk of the queue: check it, draw its images, write its shard, mark it done, enqueue what follows.
+
+Several are made at once, each in a thread of its own: while the last images of one are encoded, packed and
+written, those of the next are drawn.
+"""
 
 import logging
 import threading
@@ -14,10 +18,11 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 from rq import Queue
+from rq.timeouts import JobTimeoutException
 
 from model_store.image_id import TRUNCATION_STEPS, ImageId
 from model_store.store import Checkpoint
-from worker.contract.chunk_queue import enqueue_chunk
+from worker.contract.chunk_queue import CHUNK_TIMEOUT_S, enqueue_chunk
 from worker.contract.ledger import JobLedger
 from worker.contract.messages import (
     ChunkRequest,
@@ -33,10 +38,11 @@ from worker.gate import Gate
 from worker.generator_cache import GeneratorCache, LoadedGenerator
 from worker.logs import about
 from worker.metrics import WorkerMetrics
+from worker.pace import Pace
 from worker.presence import Presence
 from worker.results import Provenance, ResultStore, pack_shard
 from worker.sampler import Batch, Sampler
-from worker.telemetry import ChunkTracing
+from worker.telemetry import ChunkSpan, ChunkTracing
 
 logger = logging.getLogger(__name__)
 
@@ -50,11 +56,22 @@ class Outcome(StrEnum):
     INTERRUPTED = "interrupted"
 
 
+@dataclass(eq=False)
+class Claim:
+    """A chunk in a worker's hands. unlined: images that do not stand in the sampler's line yet.
+
+    interrupted: the chunk, once it was put down because the worker is to stop.
+    """
+
+    unlined: int = 0
+    interrupted: ChunkRequest | None = None
+
+
 @dataclass(kw_only=True)
 class ChunkMaker:
-    """What a worker makes chunks with. `interrupt` is set from a signal handler or another thread.
+    """What a worker makes chunks with, for its threads. is_gpu_lost: the process must end.
 
-    interrupted: the chunk that was put down because of it. is_gpu_lost: the process must end.
+    interrupt: set from a signal handler or another thread, to have all chunks put down.
     """
 
     ledger: JobLedger
@@ -67,24 +84,26 @@ class ChunkMaker:
     device_label: str
     tracing: ChunkTracing = field(default_factory=ChunkTracing)
     interrupt: threading.Event = field(default_factory=threading.Event)
-    interrupted: ChunkRequest | None = None
     is_gpu_lost: bool = False
 
-    def make(self, payload: Mapping[str, Any]) -> Outcome:
+    def __post_init__(self) -> None:
+        self._pace = Pace(busy=self.metrics.busy_seconds.inc, speed=self.presence.record_speed)
+
+    def make(self, payload: Mapping[str, Any], claim: Claim | None = None) -> Outcome:
         """Make one chunk. Running it again writes the same bytes and changes nothing else.
 
-        Raises RequestInvalidError, errors of the model store, WorkerError.
+        Raises RequestInvalidError, errors of the model store, WorkerError, JobTimeoutException.
         """
         request = _validated(payload)
         with (
             self.tracing.chunk(request) as span,
             about(job_id=request.job_id, model=request.model.reference, trace_id=span.trace_id),
         ):
-            outcome = self._make_timed(request)
+            outcome = self._make_timed(request, claim or Claim(), span)
             span.outcome = outcome
         return outcome
 
-    def _make_timed(self, request: ChunkRequest) -> Outcome:
+    def _make_timed(self, request: ChunkRequest, claim: Claim, span: ChunkSpan) -> Outcome:
         started = time.monotonic()
         log_extra: dict[str, Any] = {
             "job_id": request.job_id,
@@ -92,13 +111,13 @@ class ChunkMaker:
             "model": request.model.reference,
         }
         try:
-            outcome = self._reason_to_skip(request) or self._make(request, started)
+            with self._pace.chunk():
+                outcome = self._reason_to_skip(request) or self._make(request, started, claim, span)
         except GpuLostError:
             self.is_gpu_lost = True
+            self.interrupt.set()  # the others' chunks are put back
             raise
-        finally:
-            seconds = time.monotonic() - started
-            self.metrics.busy_seconds.inc(seconds)
+        seconds = time.monotonic() - started
         if torch.cuda.is_initialized():
             log_extra["gpu_memory_bytes"] = torch.cuda.max_memory_allocated()
         logger.info(
@@ -115,20 +134,23 @@ class ChunkMaker:
             return Outcome.SKIPPED
         return None
 
-    def _make(self, request: ChunkRequest, started: float) -> Outcome:
+    def _make(self, request: ChunkRequest, started: float, claim: Claim, span: ChunkSpan) -> Outcome:
         loaded = self.cache.get(request.model)
         _check_against(loaded.checkpoint, request)
         images: list[EncodedImage] = []
         rejections: Counter[RejectionReason] = Counter()
-        with closing(self._draw(loaded, request)) as batches:
+        with closing(self._draw(loaded, request, span)) as batches:
             for batch in batches:
+                claim.unlined = 0
                 images += batch.images
                 rejections.update(rejection.reason for rejection in batch.rejections)
-                if len(images) < request.count and (outcome := self._reason_to_stop(request)):
+                if len(images) < request.count and (outcome := self._reason_to_stop(request, claim)):
                     return outcome
+                if time.monotonic() - started > CHUNK_TIMEOUT_S:
+                    raise JobTimeoutException(f"{len(images)} of {request.count} images were made")
         images.sort(key=lambda image: image.image_id.index)
         shard = pack_shard(request, images, self._provenance(loaded.checkpoint))
-        with self.metrics.stage("write"):
+        with self.metrics.stage("write", span.add_stage):
             self.results.write(request, shard)
         seconds = time.monotonic() - started
         result = ChunkResult(
@@ -143,12 +165,12 @@ class ChunkMaker:
             stored_bytes=shard.size_bytes,
             seconds=seconds,
         )
-        outcome = self._finish(request, result)
-        if outcome is Outcome.DONE and request.count >= 2 * self.sampler.micro_batch:
-            self.presence.record_speed(request.count, seconds)
-        return outcome
+        self._pace.made(request.count, is_telling=request.count >= 2 * self.sampler.micro_batch)
+        return self._finish(request, result)
 
-    def _draw(self, loaded: LoadedGenerator, request: ChunkRequest) -> Generator[Batch, None, None]:
+    def _draw(
+        self, loaded: LoadedGenerator, request: ChunkRequest, span: ChunkSpan
+    ) -> Generator[Batch, None, None]:
         image_ids = [
             ImageId(
                 digest=loaded.checkpoint.digest[:16],
@@ -163,12 +185,19 @@ class ChunkMaker:
         gate = None
         if request.gate is not GateLevel.OFF:
             gate = Gate(request.gate, self.cache.gate_reference(loaded))
-        return self.sampler.draw(loaded, image_ids, request.class_index, encoding=request.encoding, gate=gate)
+        return self.sampler.draw(
+            loaded,
+            image_ids,
+            request.class_index,
+            encoding=request.encoding,
+            gate=gate,
+            on_stage=span.add_stage,
+        )
 
-    def _reason_to_stop(self, request: ChunkRequest) -> Outcome | None:
+    def _reason_to_stop(self, request: ChunkRequest, claim: Claim) -> Outcome | None:
         """Asked between micro-batches: one cheap read."""
         if self.interrupt.is_set():
-            self.interrupted = request
+            claim.interrupted = request
             return Outcome.INTERRUPTED
         status = self.ledger.status(request.job_id)
         if status is JobStatus.CANCELING:
@@ -207,23 +236,24 @@ class ChunkMaker:
         )
 
 
-_maker: ContextVar[ChunkMaker] = ContextVar("maker")
-"""RQ calls a function by name with the payload alone; what it works with is its worker's."""
+_at_hand: ContextVar[tuple[ChunkMaker, Claim]] = ContextVar("at_hand")
+"""RQ calls a function by name with the payload alone; what it works with is its thread's."""
 
 
 @contextmanager
-def chunks_made_by(maker: ChunkMaker) -> Iterator[None]:
-    """Let `make_chunk` use this maker inside the block."""
-    token = _maker.set(maker)
+def chunk_made_by(maker: ChunkMaker, claim: Claim) -> Iterator[None]:
+    """Let `make_chunk` in this thread use the maker inside the block, for a chunk that it claimed."""
+    token = _at_hand.set((maker, claim))
     try:
         yield
     finally:
-        _maker.reset(token)
+        _at_hand.reset(token)
 
 
 def make_chunk(payload: Mapping[str, Any]) -> str:
     """What the queue names. payload: a ChunkRequest as JSON. Returns the outcome."""
-    return _maker.get().make(payload).value
+    maker, claim = _at_hand.get()
+    return maker.make(payload, claim).value
 
 
 def _validated(payload: Mapping[str, Any]) -> ChunkRequest:

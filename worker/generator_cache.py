@@ -1,6 +1,7 @@
 """Generators kept on the device, the least recently used one dropped for a new one."""
 
 import logging
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ class LoadedGenerator:
 
 
 class GeneratorCache:
-    """At most `capacity` generators by checkpoint digest; one more while a new one is loaded.
+    """At most `capacity` generators by checkpoint digest; one more while a new one is loaded. For threads.
 
     warm_up: called once for each newly loaded generator. on_change: called with what the cache holds now.
     """
@@ -49,6 +50,7 @@ class GeneratorCache:
         self._on_change = on_change
         self._loaded: OrderedDict[str, LoadedGenerator] = OrderedDict()
         self._references: dict[str, GateReference] = {}
+        self._loading = threading.RLock()
 
     def get(self, model: ModelRef) -> LoadedGenerator:
         """The generator a job is pinned to.
@@ -56,6 +58,10 @@ class GeneratorCache:
         Raises ModelNotFoundError, also if name and version now mean another digest, ManifestInvalidError,
         ArchitectureUnsupportedError, WeightsCorruptedError, StoreUnavailableError.
         """
+        with self._loading:
+            return self._get(model)
+
+    def _get(self, model: ModelRef) -> LoadedGenerator:
         if loaded := self._loaded.get(model.digest):
             self._loaded.move_to_end(model.digest)
             return loaded
@@ -76,6 +82,10 @@ class GeneratorCache:
         Raises ReferenceSetInvalidError, WeightsCorruptedError, StoreUnavailableError: a set that is there and
         cannot be read must not pass for none.
         """
+        with self._loading:
+            return self._gate_reference(loaded)
+
+    def _gate_reference(self, loaded: LoadedGenerator) -> GateReference:
         digest = loaded.checkpoint.digest
         if digest not in self._references:
             try:

@@ -12,6 +12,8 @@ from prometheus_client.registry import Collector
 
 from worker.contract.redis_clients import REDIS_OPERATIONS
 
+StageListener = Callable[[str, float], None]
+"""Told of each run of a stage, with its seconds, from the thread that it ran in."""
 STAGES = ("sample", "gate", "encode", "write")
 _STAGE_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
@@ -19,12 +21,8 @@ _STAGE_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 class WorkerMetrics:
     """All families, on a registry of their own."""
 
-    def __init__(
-        self, device: torch.device, on_stage: Callable[[str, float], None] = lambda _name, _seconds: None
-    ) -> None:
-        """on_stage: told of each run of a stage, with its seconds, from the thread that it ran in."""
+    def __init__(self, device: torch.device) -> None:
         self.registry = CollectorRegistry()
-        self._on_stage = on_stage
         self._stage = Histogram(
             "masan_stage_duration_seconds",
             "Time of one micro-batch (sample), image (gate, encode) or shard (write).",
@@ -76,7 +74,7 @@ class WorkerMetrics:
         return lambda: child.inc()
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def stage(self, name: str, *listeners: StageListener) -> Iterator[None]:
         """Time a block as one of STAGES."""
         started = time.perf_counter()
         try:
@@ -84,7 +82,8 @@ class WorkerMetrics:
         finally:
             seconds = time.perf_counter() - started
             self._stage.labels(name).observe(seconds)
-            self._on_stage(name, seconds)
+            for tell in listeners:
+                tell(name, seconds)
 
     def serve(self, host: str, port: int) -> int:
         """Answer /metrics from a thread; returns the port. Raises OSError if it is taken."""

@@ -58,9 +58,10 @@ class Presence:
         self._thread.start()
 
     def set_state(self, state: State) -> None:
-        """Tell at once; a missed message is made good by the next heartbeat."""
-        self._state = state
-        self._try_publish()
+        """Tell a change at once; a missed message is made good by the next heartbeat."""
+        if state != self._state:
+            self._state = state
+            self._try_publish()
 
     def set_model(self, checkpoint: Checkpoint | None, error: str | None = None) -> None:
         """The checkpoint this worker is warm for, or why there is none."""

@@ -42,7 +42,7 @@ class WorkerProcess:
         self.store = _of_variable("MASAN_MODEL_STORE_URL", ModelStore, settings.model_store_url)
         results = _of_variable("MASAN_RESULT_STORE_URL", ResultStore, settings.result_store_url)
         self.tracing = _tracing(settings)
-        self.metrics = WorkerMetrics(self.device, self.tracing.add_stage)
+        self.metrics = WorkerMetrics(self.device)
         ledger_errors, queue_errors = map(self.metrics.redis_errors, REDIS_OPERATIONS)
         redis = open_redis(settings.redis_url, decode_responses=True, on_error=ledger_errors)
         self.queue = open_queue(open_redis(settings.redis_url, decode_responses=False, on_error=queue_errors))

@@ -33,11 +33,10 @@ class ChunkSpan:
 
 
 class ChunkTracing:
-    """provider: None for no spans. One chunk at a time."""
+    """provider: None for no spans."""
 
     def __init__(self, provider: "TracerProvider | None" = None) -> None:
         self._provider = provider
-        self._current: ChunkSpan | None = None
 
     @classmethod
     def to(cls, endpoint: str | None) -> "ChunkTracing":
@@ -64,20 +63,14 @@ class ChunkTracing:
             kind=SpanKind.CONSUMER,
             attributes=_attributes(request),
         ) as span:
-            self._current = current = ChunkSpan(f"{span.get_span_context().trace_id:032x}")
+            current = ChunkSpan(f"{span.get_span_context().trace_id:032x}")
             try:
                 yield current
             finally:
-                self._current = None
                 if current.outcome is not None:
                     span.set_attribute("masan.outcome", current.outcome)
-                for name, (began, count, seconds) in current.stages.items():
+                for name, (began, count, seconds) in list(current.stages.items()):
                     span.add_event(name, {"count": count, "seconds": round(seconds, 6)}, timestamp=began)
-
-    def add_stage(self, name: str, seconds: float) -> None:
-        """Of the chunk at hand, if there is one."""
-        if (current := self._current) is not None:
-            current.add_stage(name, seconds)
 
     def close(self) -> None:
         """Send the last spans."""

@@ -6,6 +6,7 @@ import tarfile
 import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,19 +16,16 @@ from model_store.image_id import ImageId
 from model_store.store import Checkpoint, ModelStore
 from tests.checkpoints import publish_tiny
 from tests.worker_stack import Stack
-from worker.chunks import Outcome
+from worker.chunks import Claim, Outcome
 from worker.contract import keys
 from worker.contract.chunk_queue import enqueue_chunk
 from worker.contract.messages import (
     ClassCount,
     FailureCode,
     GateLevel,
-    ImageEncoding,
     JobSpec,
     JobStatus,
 )
-from worker.encode import PNG
-from worker.gate import Gate
 from worker.generator_cache import LoadedGenerator
 from worker.metrics import WorkerMetrics
 from worker.process import WorkerProcess
@@ -130,15 +128,12 @@ class _Canceling(Sampler):
         self._spec = spec
 
     def draw(
-        self,
-        loaded: LoadedGenerator,
-        image_ids: Sequence[ImageId],
-        class_index: int,
-        *,
-        encoding: ImageEncoding = PNG,
-        gate: Gate | None = None,
+        self, loaded: LoadedGenerator, image_ids: Sequence[ImageId], class_index: int, **options: Any
     ) -> Generator[Batch, None, None]:
-        for batch in super().draw(loaded, image_ids, class_index, encoding=encoding, gate=gate):
+        for batch in super().draw(loaded, image_ids, class_index, **options):
+            if not batch.images and not batch.rejections:
+                yield batch
+                continue
             self.batches += 1
             if self.batches == 2:
                 self._stack.ledger.transition(
@@ -233,11 +228,13 @@ def test_an_interrupted_chunk_is_put_down(stack: Stack, tiny_checkpoint: Checkpo
     spec = stack.submit(tiny_checkpoint, 512, chunk_images=256)
     process = WorkerProcess(stack.settings())
 
+    claim = Claim()
+
     process.maker.interrupt.set()
-    outcome = process.maker.make(spec.chunk(0).model_dump(mode="json"))
+    outcome = process.maker.make(spec.chunk(0).model_dump(mode="json"), claim)
 
     assert outcome is Outcome.INTERRUPTED
-    assert process.maker.interrupted == spec.chunk(0)
+    assert claim.interrupted == spec.chunk(0)
     assert stack.ledger.status(spec.job_id) is JobStatus.RUNNING
 
 

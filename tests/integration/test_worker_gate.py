@@ -179,7 +179,7 @@ def test_an_image_that_is_never_good_enough_fails_the_job_at_once(
     error = stack.error(spec)
     assert stack.ledger.status(spec.job_id) is JobStatus.FAILED
     assert error["code"] == FailureCode.GATE_EXHAUSTED
-    assert "pro_b image 0" in error["message"]
+    assert error["message"].startswith("pro_b image ")
     assert f"all {MAX_ATTEMPTS} attempts (luma " in error["message"]
     assert stack.redis.hget(keys.COUNTERS, "chunk_retries:exception") is None
     assert not stack.results.exists()

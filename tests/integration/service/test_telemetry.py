@@ -153,8 +153,8 @@ def test_probes_leave_no_spans_and_keys_stay_hidden(
 def test_an_error_is_told_by_the_chunk_s_span(collector: Collector) -> None:
     tracing = ChunkTracing.to(collector.endpoint)
     with pytest.raises(KeyError), tracing.chunk(REQUEST) as current:
-        tracing.add_stage("sample", 0.25)
-        tracing.add_stage("sample", 0.25)
+        current.add_stage("sample", 0.25)
+        current.add_stage("sample", 0.25)
         assert current.trace_id == CALLER
         raise KeyError("lost")
     tracing.close()

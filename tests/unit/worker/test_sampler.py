@@ -40,12 +40,11 @@ def _ids(checkpoint: Checkpoint, count: int) -> list[ImageId]:
     return [ImageId(checkpoint.digest[:16], "pro_b", 7, index) for index in range(count)]
 
 
-def test_images_come_in_order_and_are_those_of_plain_sampling(
-    sampler: Sampler, loaded: LoadedGenerator
-) -> None:
+def test_images_are_those_of_plain_sampling(sampler: Sampler, loaded: LoadedGenerator) -> None:
     ids = _ids(loaded.checkpoint, 9)
 
     drawn = [image for batch in sampler.draw(loaded, ids, 1) for image in batch.images]
+    drawn.sort(key=lambda image: image.image_id.index)
 
     plain = sample_images(
         loaded.generator, loaded.checkpoint.digest, ids, [1] * 9, micro_batch=sampler.micro_batch
@@ -94,7 +93,7 @@ def test_pixels_that_are_not_finite_are_told(sampler: Sampler, tiny_checkpoint: 
     loaded = LoadedGenerator(tiny_checkpoint, cast("Generator", generator))
     ids = _ids(tiny_checkpoint, 4)
 
-    with pytest.raises(NonFiniteImageError, match=str(ids[0])):
+    with pytest.raises(NonFiniteImageError, match=rf"{ids[0].digest}\.pro_b\.7\."):
         list(sampler.draw(loaded, ids, 1))
 
 
