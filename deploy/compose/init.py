@@ -1,7 +1,8 @@
 """What has to be there before service and worker start: an API key, a signing key and a checkpoint.
 
-Runs to its end at each `docker compose up` and changes nothing that is there already. The key itself is
-printed once, when it is made; the file keeps its sha256 alone.
+Runs to its end at each start and changes nothing that is there already. The key itself is printed once, when
+it is made; the file keeps its sha256 alone. Where no file of keys is named, as where they come from a secret,
+it sees to the checkpoint alone.
 """
 
 import os
@@ -34,9 +35,11 @@ def make_first_key(keys_file: Path) -> str | None:
 
 
 def main() -> None:
-    """Read the three places from the environment, as the service does."""
+    """Read the places from the environment, as the service does."""
     checkpoint = import_builtin(ModelStore(os.environ["MASAN_MODEL_STORE_URL"]))
     print(f"checkpoint {checkpoint.manifest.reference} is in the store")
+    if "MASAN_API_KEYS_FILE" not in os.environ:
+        return
     key = make_first_key(Path(os.environ["MASAN_API_KEYS_FILE"]))
     if key is None:
         print("API keys are as they were")

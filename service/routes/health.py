@@ -3,8 +3,9 @@
 import platform
 from collections.abc import Callable
 from importlib.metadata import version
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from prometheus_client.exposition import choose_encoder
 from redis.exceptions import RedisError
 
@@ -18,6 +19,14 @@ from service.workers import known_workers, live_workers
 from worker.contract import keys
 
 router = APIRouter(tags=["operations"])
+
+ReadinessParameter = Annotated[
+    Literal["fleet", "process"],
+    Query(
+        description="`process` leaves out what all processes share, warm workers and draining: for a load "
+        "balancer, which would otherwise have nobody left to send downloads"
+    ),
+]
 
 
 @router.get("/livez", summary="The process answers")
@@ -34,9 +43,10 @@ def started() -> HealthBody:
 
 @router.get("/readyz", responses=problems(503), summary="Images can be made")
 @router.get("/health", include_in_schema=False)
-def ready(services: ServicesDep) -> HealthBody:
+def ready(services: ServicesDep, scope: ReadinessParameter = "fleet") -> HealthBody:
     """Redis, both stores and a warm worker; 503 says what is missing."""
-    checks = {name: _reason(check, services) for name, check in _CHECKS.items()}
+    left_out = _OF_THE_FLEET if scope == "process" else frozenset[str]()
+    checks = {name: _reason(check, services) for name, check in _CHECKS.items() if name not in left_out}
     failed = {name: reason for name, reason in checks.items() if reason}
     if failed:
         raise NotReadyError(
@@ -130,6 +140,9 @@ _CHECKS: dict[str, Callable[[Services], str | None]] = {
     "result_store": _check_result_store,
     "workers": _check_workers,
 }
+
+
+_OF_THE_FLEET = frozenset({"drain", "workers"})
 
 
 def _reason(check: Callable[[Services], str | None], services: Services) -> str | None:
