@@ -13,6 +13,19 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
+from masan import doctor_command, jobs_command
+from masan.connection import (
+    DEFAULT_DATA_DIR,
+    ApiKey,
+    AsJson,
+    DataDir,
+    Url,
+    find_server,
+    make_client,
+    make_console,
+    print_json,
+    status_printer,
+)
 from masan.errors import ExtraMissingError, MasanError
 from masan.keys_command import app as keys_app
 from masan.models_command import app as models_app
@@ -30,28 +43,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-app.add_typer(models_app, name="models")
-app.add_typer(keys_app, name="keys")
-app.command()(verify)
 
-DataDir = Annotated[
-    Path,
-    typer.Option(
-        "--data-dir",
-        envvar="MASAN_DATA_DIR",
-        help="Folder of the embedded stack: queue, store, results, logs.",
-    ),
-]
 Workers = Annotated[
     int, typer.Option("--workers", min=1, help="Worker processes; they share the machine's cores.")
-]
-Url = Annotated[
-    str | None,
-    typer.Option("--url", envvar="MASAN_URL", help="A running server; default: the stack of --data-dir."),
-]
-ApiKey = Annotated[
-    str | None,
-    typer.Option("--api-key", envvar="MASAN_API_KEY", show_default=False, help="The server's API key."),
 ]
 Model = Annotated[
     str | None, typer.Option("--model", help="name, name@version or name@alias; default: the server's own.")
@@ -65,7 +59,6 @@ Seed = Annotated[
         "--seed", min=0, max=2**64 - 1, help="The same seed gives the same images; default: random."
     ),
 ]
-_DEFAULT_DATA_DIR = Path("data")
 _OURS = frozenset({"model_store", "training", "worker"})
 """Packages whose errors are made for people to read."""
 _STARTED = time.monotonic()
@@ -93,14 +86,14 @@ def up(
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Default: 8000 if it is free, else any.")
     ] = None,
-    data_dir: DataDir = _DEFAULT_DATA_DIR,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
     workers: Workers = 1,
     model: DefaultModel = "b-all@production",
 ) -> None:
     """Run the whole stack here (queue, service, workers) until Ctrl-C."""
     from masan.local import EmbeddedStack, StackConfig
 
-    console = _console()
+    console = make_console()
     config = StackConfig(
         data_dir=data_dir,
         host=host,
@@ -110,7 +103,7 @@ def up(
         model=model,
         reports=True,
     )
-    with EmbeddedStack(config, _status(console)) as stack:
+    with EmbeddedStack(config, status_printer(console)) as stack:
         console.print(f"Ready at {stack.url}", style="bold")
         console.print(f"  curl -X POST '{stack.url}/generate?class=pro_b&n=500'", soft_wrap=True)
         console.print(f"  masan generate pro_b -n 500 -o out --data-dir {data_dir}", soft_wrap=True)
@@ -138,18 +131,27 @@ def generate(
     model: Model = None,
     gate: Annotated[str | None, typer.Option(help="off, default or strict: how images are judged.")] = None,
     image_format: Annotated[str | None, typer.Option(help="png, webp or jpeg.")] = None,
+    quality: Annotated[int | None, typer.Option(help="1 to 100, of a lossy image format.")] = None,
+    priority: Annotated[str | None, typer.Option(help="interactive (few images) or batch.")] = None,
+    deadline: Annotated[
+        int | None, typer.Option(help="Seconds after which the unfinished job expires.")
+    ] = None,
+    metadata: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=TEXT", help="Kept with the job; repeatable.")
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the images of an earlier job in the folder.")
     ] = False,
+    as_json: AsJson = False,
     url: Url = None,
     api_key: ApiKey = None,
-    data_dir: DataDir = _DEFAULT_DATA_DIR,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
     workers: Workers = 1,
 ) -> None:
     """Make images: on a running server, or on a stack started for the occasion."""
-    from masan.generate import GenerateRequest, generate_to_folder
+    from masan.generate import GenerateRequest, describe_saved, generate_to_folder, parse_metadata
 
-    console = _console()
+    console = make_console(err=as_json)
     request = GenerateRequest(
         class_slug=class_,
         n=n,
@@ -159,11 +161,17 @@ def generate(
         model=model,
         gate=gate,
         image_format=image_format,
+        quality=quality,
+        priority=priority,
+        deadline_s=deadline,
+        metadata=parse_metadata(metadata),
         replace=force,
     )
     _refuse_occupied(request.output, replace=force)
     with _server(url, api_key, console, data_dir=data_dir, workers=workers, model=model) as (client, check):
-        generate_to_folder(client, request, console, check)
+        saved, timing = generate_to_folder(client, request, console, check)
+    if as_json:
+        print_json(describe_saved(saved, timing))
 
 
 @app.command()
@@ -171,13 +179,13 @@ def demo(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the images.")] = Path("out"),
     n: Annotated[int, typer.Option("-n", "--count", help="How many images.")] = 500,
     class_: Annotated[str, typer.Option("--class", help="Class of the images.")] = "pro_b",
-    data_dir: DataDir = _DEFAULT_DATA_DIR,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
     workers: Workers = 1,
 ) -> None:
     """The main job from nothing: start a stack, make 500 pro_b images, save and judge them, stop."""
     from masan.generate import GenerateRequest, generate_to_folder, print_quality
 
-    console = _console()
+    console = make_console()
     _refuse_occupied(output, replace=True)
     with _server(None, None, console, data_dir=data_dir, workers=workers) as (client, check):
         request = GenerateRequest(class_slug=class_, n=n, output=output, replace=True)
@@ -279,7 +287,12 @@ def _load_training_app(name: str) -> typer.Typer:
     return training
 
 
+jobs_command.register(app)
+app.add_typer(models_app, name="models")
 _register_training_commands()
+app.add_typer(keys_app, name="keys")
+app.command()(verify)
+app.command()(doctor_command.doctor)
 
 
 def main() -> None:
@@ -339,25 +352,16 @@ def _server(
     `model` is what a stack started here loads first; None: its default. Beside the client comes a check to
     call while waiting: it raises StackError once a stack started here cannot go on.
     """
-    from masan.local import DEFAULT_MODEL, EmbeddedStack, StackConfig, find_running
+    from masan.local import DEFAULT_MODEL, EmbeddedStack, StackConfig
 
-    running = None if url else find_running(data_dir)
-    if running:
-        running.wait_until_ready()
-    if url or running:
-        with _client(url or (running.url if running else ""), api_key) as client:
+    if found := find_server(url, data_dir):
+        with make_client(found, api_key) as client:
             yield client, lambda: None
         return
     config = StackConfig(data_dir=data_dir, workers=workers, model=model or DEFAULT_MODEL)
-    with EmbeddedStack(config, _status(console)) as stack, _client(stack.url, api_key) as client:
+    with EmbeddedStack(config, status_printer(console)) as stack, make_client(stack.url, api_key) as client:
         console.print(f"Ready at {stack.url}")
         yield client, stack.check
-
-
-def _client(url: str, api_key: str | None) -> "Client":
-    from masan.client import Client
-
-    return Client(url, api_key)
 
 
 def _refuse_occupied(output: Path, *, replace: bool) -> None:
@@ -378,18 +382,6 @@ def _become(module: str, *arguments: str, extra: str, needs: str) -> NoReturn:
 def _require(module: str, what: str, *, extra: str) -> None:
     if find_spec(module) is None:
         raise ExtraMissingError(what, extra, module)
-
-
-def _console() -> "Console":
-    from rich.console import Console
-
-    # A pipe or a log has no width of its own; tables would be squeezed into 80 columns.
-    return Console(width=None if sys.stdout.isatty() else 140, highlight=False)
-
-
-def _status(console: "Console") -> Callable[[str], None]:
-    started = time.monotonic()
-    return lambda text: console.print(f"[dim]{time.monotonic() - started:5.1f} s[/dim]  {text}")
 
 
 if __name__ == "__main__":

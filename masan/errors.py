@@ -13,6 +13,7 @@ MasanError                      root; the command prints it in one line and ends
 ├── ServerUnreachableError      nobody answers at that address, or the connection was lost for good
 ├── JobFailedError              the job ended without its images
 ├── ArchiveCorruptedError       a file that is not the one its manifest names
+├── NoServerError               no URL is given, and no stack runs on the data folder
 ├── DatasetFolderError          a folder of real images that cannot be trained on
 ├── OutputFolderError           the output folder holds something that must not be mixed or lost
 ├── ExtraMissingError           a part of MASAN whose dependencies are not installed
@@ -133,6 +134,17 @@ class ArchiveCorruptedError(MasanError):
     def __init__(self, name: str, reason: str) -> None:
         self.name = name
         super().__init__(f"{name}: {reason}")
+
+
+class NoServerError(MasanError):
+    """There is nobody to ask."""
+
+    exit_code = 2
+
+    def __init__(self, data_dir: str) -> None:
+        super().__init__(
+            f"no server: give --url or MASAN_URL, or start one with `masan up` (none runs on {data_dir})"
+        )
 
 
 class DatasetFolderError(MasanError):

@@ -38,6 +38,10 @@ class GenerateRequest:
     model: str | None = None
     gate: str | None = None
     image_format: str | None = None
+    quality: int | None = None
+    priority: str | None = None
+    deadline_s: int | None = None
+    metadata: dict[str, str] | None = None
     replace: bool = False
 
 
@@ -48,10 +52,12 @@ class Timing:
     asked: float
     first_image: float | None = None
     last_image: float | None = None
+    job_id: str = ""
 
     def note(self, job: Job) -> None:
         """Take in a state of the job as it is seen."""
         now = time.monotonic()
+        self.job_id = job.id
         if job.done and self.first_image is None:
             self.first_image = now
         if job.status == "succeeded":
@@ -86,11 +92,20 @@ def generate_to_folder(
         model=request.model,
         gate=request.gate,
         image_format=request.image_format,
+        quality=request.quality,
+        priority=request.priority,
+        deadline_s=request.deadline_s,
+        metadata=request.metadata,
     )
     console.print(
         f"Job {job.id}: {job.n} {request.class_slug} images of {job.model}, seed {job.seed}", soft_wrap=True
     )
-    job = _follow(client, job, timing, console, check)
+
+    def note(now: Job) -> None:
+        check()
+        timing.note(now)
+
+    job = follow(client, job, console, note)
     saved = _save(client, job, request, console)
     sheet = request.output / CONTACT_SHEET
     make_contact_sheet(saved.images, _title(saved), sheet)
@@ -105,6 +120,33 @@ def generate_to_folder(
     ):
         console.print(f"  {what:<9} {path}", soft_wrap=True)
     return saved, timing
+
+
+def parse_metadata(texts: list[str] | None) -> dict[str, str] | None:
+    """Name -> text from `NAME=TEXT`. Raises ValueError."""
+    pairs = {}
+    for text in texts or ():
+        name, separator, value = text.partition("=")
+        if not (name and separator):
+            raise ValueError(f"--metadata {text!r} is not NAME=TEXT, such as study=b7")
+        pairs[name] = value
+    return pairs or None
+
+
+def describe_saved(saved: SavedJob, timing: Timing) -> dict[str, Any]:
+    """What `masan generate --json` prints."""
+    first, n = saved.rows[0], len(saved.rows)
+    return {
+        "job": timing.job_id,
+        "folder": str(saved.folder),
+        "n": n,
+        "seed": first["seed"],
+        "checkpoint": first["checkpoint"],
+        "images_per_second": round(timing.speed(n), 2),
+        "manifest": str(saved.folder / MANIFEST),
+        "contact_sheet": str(saved.folder / CONTACT_SHEET),
+        "images": [str(image) for image in saved.images],
+    }
 
 
 def print_quality(client: Client, class_slug: str, model: str | None, console: Console) -> None:
@@ -161,13 +203,15 @@ def _progress(console: Console) -> Progress:
     )
 
 
-def _follow(client: Client, job: Job, timing: Timing, console: Console, check: Callable[[], None]) -> Job:
+def follow(
+    client: Client, job: Job, console: Console, on_progress: Callable[[Job], None] = lambda _: None
+) -> Job:
+    """Wait for a job with a progress bar; `on_progress` gets every state seen and may raise."""
     with _progress(console) as progress:
-        task = progress.add_task("Generating", total=job.n)
+        task = progress.add_task("Generating", total=job.n, completed=job.done)
 
         def show(now: Job) -> None:
-            check()
-            timing.note(now)
+            on_progress(now)
             progress.update(task, completed=now.done, speed=now.images_per_second)
 
         return client.wait(job, show)

@@ -1,6 +1,5 @@
 """`masan keys`: make an API key, revoke one, list them. The file keeps their hashes alone."""
 
-import json
 import re
 import time
 from collections.abc import Callable
@@ -9,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
+
+from masan.connection import AsJson, print_json
 
 if TYPE_CHECKING:
     from service.keys import ApiKey
@@ -52,6 +53,7 @@ def create(
         str | None,
         typer.Option("--expires", help="A date, a time with its zone, or an age: 2027-01-31, 90d, 12h."),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Make a key and print it, this once; a running service knows it within a second."""
     from service.keys import ApiKey, Scope, create_key
@@ -76,22 +78,29 @@ def create(
 
     _check_id(key_id)
     key = _checked(lambda: create_key(file, make, now))
+    if as_json:
+        print_json({"id": key_id, "key": key})
+        return
     typer.echo(f"The key of {key_id}, shown this once; send it as `Authorization: Bearer KEY`:", err=True)
     typer.echo(key)
 
 
 @app.command()
-def revoke(key_id: KeyId, file: File) -> None:
+def revoke(key_id: KeyId, file: File, as_json: AsJson = False) -> None:
     """Refuse a key from now on; a running service does within a second."""
     from service.keys import revoke_key
 
     _checked(lambda: revoke_key(file, key_id, time.time()))
-    typer.echo(f"{key_id} is revoked")
+    if as_json:
+        print_json({"id": key_id, "state": "revoked"})
+    else:
+        typer.echo(f"{key_id} is revoked")
 
 
 @app.command("list")
 def list_keys(
-    file: File, as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False
+    file: File,
+    as_json: AsJson = False,
 ) -> None:
     """Every key with its scopes, limits and state; the keys themselves are kept nowhere."""
     from service.keys import read_keys
@@ -99,7 +108,7 @@ def list_keys(
     now = time.time()
     rows = [_row(key, now) for key in _checked(lambda: read_keys(file))]
     if as_json:
-        typer.echo(json.dumps({"keys": rows}, indent=2))
+        print_json({"keys": rows})
         return
     if not rows:
         typer.echo(f"{file} holds no key")

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from masan.client import Client
 
@@ -50,6 +51,42 @@ def cards_of_store(data_dir: Path) -> tuple[Cards, Changes]:
         (name, change.model_dump(mode="json")) for name in store.names() for change in store.history(name)
     ]
     return cards, changes
+
+
+def find_card(cards: list[dict[str, Any]], reference: str) -> dict[str, Any]:
+    """The card that name, name@version or name@alias means. Raises ValueError, which lists what there is."""
+    name, _, wanted = reference.partition("@")
+    of_name = [card for card in cards if card["manifest"]["name"] == name]
+    by_version = [card for card in of_name if card["manifest"]["version"] == wanted]
+    by_alias = [card for card in of_name if (wanted or "production") in card["aliases"]]
+    newest = [] if wanted else of_name[-1:]
+    for found in (*by_version, *by_alias, *newest):
+        return found
+    known = (f"{card['manifest']['name']}@{card['manifest']['version']}" for card in cards)
+    raise ValueError(f"no checkpoint {reference!r}; there are: {', '.join(known) or 'none'}")
+
+
+def print_card(card: dict[str, Any], console: Console) -> None:
+    """A checkpoint's card, a fact a row."""
+    manifest = card["manifest"]
+    dataset, training = manifest["dataset"], manifest["training"]
+    learned = ", ".join(f"{count} {slug}" for slug, count in dataset["images_per_class"].items())
+    table = Table.grid(padding=(0, 2))
+    for name, text in (
+        ("checkpoint", f"{manifest['name']}@{manifest['version']}"),
+        ("aliases", ", ".join(card["aliases"]) or "none"),
+        ("digest", card["digest"].removeprefix("sha256:")),
+        ("architecture", f"{manifest['architecture']}, {manifest['resolution']} px"),
+        ("classes", ", ".join(manifest["classes"])),
+        ("learned from", f"{dataset['name']} ({dataset['license']}): {learned}"),
+        ("training", f"{training['recipe']}, {training['images_seen']:,} images, {training['hours']:.1f} h"),
+        ("reports", str(len(manifest["reports"]))),
+        ("license", manifest["license"]),
+        ("intended use", manifest["intended_use"]),
+        ("not for", manifest["not_for"]),
+    ):
+        table.add_row(name, Text(str(text)))
+    console.print(table)
 
 
 def print_cards(cards: Cards, changes: Changes, console: Console) -> None:

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from masan.connection import AsJson, print_json
+
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -45,6 +47,7 @@ def verify(
         str | None,
         typer.Option("--api-key", envvar="MASAN_API_KEY", show_default=False, help="The server's API key."),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Check files of a job, without a network: every digest, and who signed for them."""
     if key and server:
@@ -52,6 +55,10 @@ def verify(
     if not path.exists():
         raise typer.BadParameter(f"{path}: there is no such file or folder")
     findings = _check(path, key, server, api_key)
+    if as_json:
+        facts, problems = findings.facts, findings.problems
+        print_json({"authentic": findings.is_authentic, "facts": facts, "problems": problems})
+        raise typer.Exit(0 if findings.is_authentic else NOT_AUTHENTIC_EXIT_CODE)
     for fact in findings.facts:
         typer.echo(fact)
     for problem in findings.shown_problems():

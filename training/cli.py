@@ -1,5 +1,6 @@
 """`masan train`, `masan publish` and `masan data`: arguments in, one call, clear errors out."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -12,6 +13,9 @@ from training.errors import ConfigInvalidError, TrainingError
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 
+AsJson = Annotated[
+    bool, typer.Option("--json", help="One JSON document on standard output, all else on standard error.")
+]
 ClassSlugs = Annotated[
     list[str] | None,
     typer.Option("--class", metavar="FOLDER=SLUG", help="Slug of a class folder, repeatable."),
@@ -122,6 +126,7 @@ def publish(
             help="Ship a reference set of the real images' features (no pixels), to judge without the data.",
         ),
     ] = True,
+    as_json: AsJson = False,
 ) -> None:
     """Publish a run's generator, with its quality report, into a model store."""
     from model_store.errors import ModelStoreError
@@ -151,6 +156,9 @@ def publish(
             checkpoint = publish_this(run_dir, ModelStore(store), publication, tell)
     except (ModelStoreError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
+    if as_json:
+        sys.stdout.write(f"{json.dumps({'checkpoint': checkpoint.reference, 'digest': checkpoint.digest})}\n")
+        return
     sys.stdout.write(f"published {checkpoint.reference}, digest {checkpoint.digest}\n")
 
 
@@ -162,6 +170,7 @@ app.add_typer(data_app, name="data")
 def check_data(
     root: Annotated[Path, typer.Argument(help="Folder with one folder of images per class, or packed file.")],
     classes: ClassSlugs = None,
+    as_json: AsJson = False,
 ) -> None:
     """Say what training would read: classes, counts, sizes, duplicates, scale bars, series, skipped files."""
     from training.dataset_check import check_dataset, require_trainable
@@ -169,8 +178,11 @@ def check_data(
 
     with stage_bars() as tell:
         check = check_dataset(root, parse_classes(classes), lambda done, total: tell("read", done, total))
-    for line in check.lines():
-        sys.stdout.write(f"{line}\n")
+    if as_json:
+        sys.stdout.write(f"{json.dumps(check.document(), indent=2)}\n")
+    else:
+        for line in check.lines():
+            sys.stdout.write(f"{line}\n")
     require_trainable(check)
 
 
@@ -178,6 +190,7 @@ def check_data(
 def pack_data(
     root: Annotated[Path, typer.Argument(help="Folder with one folder of images per class.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write; --data accepts it.")],
+    as_json: AsJson = False,
 ) -> None:
     """Write one file that carries a dataset to another machine, its images byte for byte."""
     from training.sources import pack
@@ -185,6 +198,11 @@ def pack_data(
 
     with stage_bars() as tell:
         count = pack(root, output, lambda done, total: tell("pack", done, total))
+    if as_json:
+        sys.stdout.write(
+            f"{json.dumps({'path': str(output), 'images': count, 'bytes': output.stat().st_size})}\n"
+        )
+        return
     sys.stdout.write(f"packed {count} images into {output}, {output.stat().st_size / 1e6:.1f} MB\n")
 
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +50,15 @@ class DatasetCheck:
             return f"{found}; at least 2 are needed"
         empty = [check.folder for check in self.classes if not check.images]
         return f"class folder {empty[0]!r} holds no readable image" if empty else None
+
+    def document(self) -> dict[str, object]:
+        """The same as JSON has it; a size is `WIDTHxHEIGHT`."""
+        classes = [
+            {**asdict(check), "sizes": {f"{width}x{height}": n for (width, height), n in check.sizes.items()}}
+            for check in self.classes
+        ]
+        found = {"duplicates": self.duplicates, "skipped": dict(self.skipped), "problem": self.problem}
+        return {"root": str(self.root), "classes": classes, **found}
 
     def lines(self) -> Iterator[str]:
         """The report, for people."""

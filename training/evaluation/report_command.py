@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -59,6 +60,7 @@ def report(
     cache_dir: Annotated[
         Path, typer.Option("--cache-dir", help="Where features of real images are kept.")
     ] = DEFAULT_CACHE_FOLDER,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
     """Show a checkpoint's quality report as one HTML page, with images drawn for it.
 
@@ -79,6 +81,8 @@ def report(
     if real is not None:
         console.print("The page holds patient images: do not share it, delete it when you have looked.")
     console.print(f"page: {out}")
+    if open_page and not webbrowser.open(out.resolve().as_uri()):
+        raise typer.BadParameter(f"--open: there is no browser here; copy {out} to where one is")
 
 
 @dataclass(frozen=True)
