@@ -11,6 +11,7 @@ from typing import cast
 from redis import Redis
 from redis.exceptions import LockError, RedisError
 
+from service.active_jobs import ActiveJob, active_jobs
 from service.job_queue import InFlight, JobQueue
 from service.jobs import ACTIVE_JOBS, JobRecord, JobService
 from service.reports import ReportService
@@ -33,8 +34,8 @@ MAX_LOSSES = 3
 TOMBSTONE_S = 7 * 86_400.0
 """How long the record of an expired job still answers 410 before it is forgotten."""
 _FORGET_WORKER_S = 300.0
-_FORGET_UNKNOWN_S = 60.0
 _COLLECTED_PER_RUN = 100
+_RECOUNT_S = 600.0
 
 
 class Reaper:
@@ -55,6 +56,7 @@ class Reaper:
         self._results = results
         self._reports = reports
         self._storage = storage
+        self._recounted_at: float | None = None
         self._missing_since: dict[str, float] = {}
         self._taken_since: dict[str, float] = {}
         # Rounds may run in different threads, one after the other.
@@ -65,6 +67,7 @@ class Reaper:
         if not self._lock.acquire():
             return False
         try:
+            self._recount(now)
             self._queue.collect_abandoned()
             self._tend_active_jobs(now)
             self._lock.reacquire()
@@ -85,21 +88,34 @@ class Reaper:
             raise
         return True
 
+    def _recount(self, now: float) -> None:
+        """Sum up anew what unfinished jobs ask for: a process of another release may not have done so."""
+        if self._recounted_at is None or not 0 <= now - self._recounted_at < _RECOUNT_S:
+            self._jobs.ledger.recount()
+            self._recounted_at = now
+
     def _tend_active_jobs(self, now: float) -> None:
         in_flight = self._queue.in_flight()
-        self._drop_inactive(now)
+        at_work = {_job_of(rq_id) for rq_id in in_flight.started}
         missing: dict[str, float] = {}
-        for job in self._jobs.active():
+        for block in active_jobs(self._redis):
             self._lock.reacquire()
-            if job.status is JobStatus.CANCELING:
-                self._finish_canceling(job, in_flight, now)
-                continue
-            if now >= job.ends_by:
-                self._jobs.ledger.transition(
-                    job.job_id, JobStatus.EXPIRED, allowed_from=(JobStatus.QUEUED, JobStatus.RUNNING), now=now
-                )
-                continue
-            missing.update(self._tend_chunks(job, in_flight, now))
+            if ended := [job.job_id for job in block if job.is_over(now)]:
+                self._redis.zrem(ACTIVE_JOBS, *ended)
+            for job in block:
+                if job.status is JobStatus.CANCELING:
+                    self._finish_canceling(job.job_id, at_work, now)
+                elif not job.is_unfinished:
+                    continue
+                elif now >= job.ends_by:
+                    self._jobs.ledger.transition(
+                        job.job_id,
+                        JobStatus.EXPIRED,
+                        allowed_from=(JobStatus.QUEUED, JobStatus.RUNNING),
+                        now=now,
+                    )
+                else:
+                    missing.update(self._tend_chunks(job, in_flight, now))
         self._missing_since = missing
         self._forget_taken(in_flight, now)
 
@@ -117,19 +133,25 @@ class Reaper:
                 self._queue.forget(rq_id)
         self._taken_since = taken
 
-    def _tend_chunks(self, job: JobRecord, in_flight: InFlight, now: float) -> dict[str, float]:
+    def _tend_chunks(self, job: ActiveJob, in_flight: InFlight, now: float) -> dict[str, float]:
         """Enqueue again what is lost; returns what is missing, with the time it was first missed."""
+        absent = {
+            index: chunk_job_id
+            for index in range(job.next_chunk)
+            if (chunk_job_id := keys.chunk_job_id(job.job_id, index, job.attempt)) not in in_flight
+        }
+        if not absent:
+            return {}
         done = set(cast("list[str]", self._redis.hkeys(keys.done_key(job.job_id))))
         missing: dict[str, float] = {}
-        for index in range(job.next_chunk):
-            chunk_job_id = keys.chunk_job_id(job.job_id, index, job.attempt)
-            if str(index) in done or chunk_job_id in in_flight:
+        for index, chunk_job_id in absent.items():
+            if str(index) in done:
                 continue
             since = min(now, self._missing_since.get(chunk_job_id, now))  # clocks may be set back
             if now - since < GRACE_S:
                 missing[chunk_job_id] = since
-            else:
-                self._recover(job, index, chunk_job_id, now)
+            elif (record := self._jobs.find(job.job_id)) is not None:
+                self._recover(record, index, chunk_job_id, now)
         return missing
 
     def _recover(self, job: JobRecord, index: int, chunk_job_id: str, now: float) -> None:
@@ -151,23 +173,12 @@ class Reaper:
         self._queue.enqueue([job.spec.chunk(index)], at_front=True, attempt=job.attempt)
         self._redis.hincrby(keys.COUNTERS, "chunk_retries:worker_lost", 1)
 
-    def _finish_canceling(self, job: JobRecord, in_flight: InFlight, now: float) -> None:
+    def _finish_canceling(self, job_id: str, at_work: set[str], now: float) -> None:
         """A worker ends a canceling job between two batches; if none holds a chunk, we do."""
-        prefix = f"{job.job_id}-"
-        if not any(chunk_job_id.startswith(prefix) for chunk_job_id in in_flight.started):
+        if job_id not in at_work:
             self._jobs.ledger.transition(
-                job.job_id, JobStatus.CANCELED, allowed_from=(JobStatus.CANCELING,), now=now
+                job_id, JobStatus.CANCELED, allowed_from=(JobStatus.CANCELING,), now=now
             )
-
-    def _drop_inactive(self, now: float) -> None:
-        """Take finished jobs off the active set, and those that were never written."""
-        rows = cast("list[tuple[str, float]]", self._redis.zrange(ACTIVE_JOBS, 0, -1, withscores=True))
-        for job_id, created_at in rows:
-            status = self._jobs.ledger.status(job_id)
-            if status is None and now - created_at < _FORGET_UNKNOWN_S:
-                continue
-            if status is None or status.is_final:
-                self._redis.zrem(ACTIVE_JOBS, job_id)
 
     def _collect_results(self, now: float) -> None:
         """Delete the files of jobs past their time; their records stay a while, to answer 410.

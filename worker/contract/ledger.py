@@ -12,7 +12,7 @@ from typing import Any, cast
 from redis import Redis
 
 from worker.contract import keys, ledger_scripts
-from worker.contract.load import load_label
+from worker.contract.load import RECOUNT, load_label
 from worker.contract.messages import ChunkResult, JobSpec, JobStatus
 from worker.contract.tallies import encoding_label
 from worker.contract.webhook_ledger import RECORD_TTL_S
@@ -52,6 +52,7 @@ class JobLedger:
         self._delete = redis.register_script(ledger_scripts.DELETE)
         self._expire_early = redis.register_script(ledger_scripts.EXPIRE_EARLY)
         self._collect = redis.register_script(ledger_scripts.COLLECT)
+        self._recount = redis.register_script(RECOUNT)
 
     def create(self, spec: JobSpec, *, now: float, expires_at: float) -> bool:
         """Write a queued job whose first `window` chunks the caller enqueues. False if the id exists."""
@@ -223,6 +224,10 @@ class JobLedger:
                 pipeline.zrem(index, job_id)
             pipeline.hincrby(keys.COUNTERS, f"results_expired:{reason}", 1)
             pipeline.execute()
+
+    def recount(self) -> int:
+        """Sum up anew what the jobs that have not ended ask for; how many these are."""
+        return int(cast("int", self._recount(keys=[keys.LOAD, keys.ACTIVE_JOBS], args=[keys.job_key("")])))
 
     def status(self, job_id: str) -> JobStatus | None:
         """The cheap read a worker makes between micro-batches."""
