@@ -6,8 +6,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from model_store.builtin import builtin_store
+from tests.e2e.browser import CHROMIUM, Visit, visiting
 from tests.e2e.running_stack import RunningStack
 from tests.e2e.tiny_checkpoint import publish_tiny
 
@@ -55,3 +57,19 @@ def tiny_data_dir(tmp_path: Path) -> Path:
     """A data folder whose store holds `tiny@1`, quick to load and to sample."""
     publish_tiny(tmp_path / "data" / "store")
     return tmp_path / "data"
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium, without a window."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser: Browser, base_url: str) -> Iterator[Visit]:
+    """A fresh tab of a wide window, on the shared server."""
+    with visiting(browser, base_url) as visit:
+        yield visit

@@ -2,30 +2,15 @@
 
 import io
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from playwright.sync_api import Page, Route, expect
 
-from tests.e2e.browser import CHROMIUM, DONE_MS, Visit, natural_width, needs_chromium, visiting
+from tests.e2e.browser import DONE_MS, Visit, natural_width, needs_chromium
 from tests.e2e.conftest import needs_own_stack
 
 pytestmark = [needs_chromium, needs_own_stack]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def visit(browser: Browser, base_url: str) -> Iterator[Visit]:
-    with visiting(browser, base_url) as visit:
-        yield visit
 
 
 def rows(page: Page) -> list[str]:

@@ -26,7 +26,7 @@ export class Problem extends Error {
 }
 
 /** Asks; the answer is one of success, or 304. Throws Problem, and AbortError when the signal says so. */
-export async function call(method, path, { query = {}, body, headers = {}, signal } = {}) {
+export async function call(method, path, { query = {}, body, headers = {}, signal, redirect } = {}) {
   const url = new URL(path, location.origin);
   for (const [name, value] of Object.entries(query)) {
     if (value !== null && value !== undefined && value !== "") url.searchParams.set(name, value);
@@ -35,11 +35,12 @@ export async function call(method, path, { query = {}, body, headers = {}, signa
   const sent = { Accept: "application/json", ...(key && { Authorization: `Bearer ${key}` }), ...headers };
   let response;
   try {
-    response = await fetch(url, { method, body, signal, headers: sent });
+    response = await fetch(url, { method, body, signal, redirect, headers: sent });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem(0, { detail: "The service does not answer. Is it still running?" });
   }
+  if (response.type === "opaqueredirect") return response;
   if (!response.ok && response.status !== 304) throw await problemOf(response);
   return response;
 }
@@ -150,11 +151,13 @@ export async function save(path, fallbackName) {
     link.click();
     return;
   }
-  const response = await call("GET", path, { headers: { Accept: "*/*" } });
-  if (Number(response.headers.get("Content-Length")) > MAX_IN_MEMORY_BYTES) {
-    await response.body.cancel();
+  const response = await call("GET", path, { headers: { Accept: "*/*" }, redirect: "manual" });
+  const isElsewhere = response.type === "opaqueredirect";
+  if (isElsewhere || Number(response.headers.get("Content-Length")) > MAX_IN_MEMORY_BYTES) {
+    await response.body?.cancel();
+    const why = isElsewhere ? "lies in a bucket, which this page may not ask" : "is more than a page can hold";
     const line = `curl -OJL -H "X-API-Key: $MASAN_API_KEY" '${location.origin}${path}'`;
-    throw new Problem(0, { detail: `This is more than 1 GiB, too much for a page with a key. Use: ${line}` });
+    throw new Problem(0, { detail: `The file ${why}. This line fetches it: ${line}` });
   }
   const named = /filename="([^"]+)"/.exec(response.headers.get("Content-Disposition") || "");
   const url = URL.createObjectURL(await response.blob());
