@@ -8,7 +8,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from model_store.errors import ManifestInvalidError, WeightsCorruptedError
-from model_store.generators.layers import use_transposed_convolutions
+from model_store.generators.layers import fix_transposed_kernels
 from model_store.generators.registry import Generator, build_generator
 from model_store.manifest import Manifest
 from model_store.store import MANIFEST_FILE, Checkpoint, ModelStore
@@ -53,7 +53,7 @@ def decode_weights(content: bytes, manifest: Manifest, folder: str, device: torc
         raise WeightsCorruptedError(path, reason)
     generator.load_state_dict({name: _widened(tensor) for name, tensor in tensors.items()})
     generator.to(device).eval().requires_grad_(False)
-    return cast("Generator", use_transposed_convolutions(generator))
+    return cast("Generator", fix_transposed_kernels(generator))
 
 
 def _build(manifest: Manifest, folder: str) -> nn.Module:

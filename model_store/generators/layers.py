@@ -78,6 +78,8 @@ class UpBlock(nn.Module):
         self.noise = NoiseInjection(in_channels) if has_noise else None
         self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
         self.transposed = False
+        self.kernel: Tensor | None
+        self.register_buffer("kernel", None, persistent=False)
 
     def forward(self, x: Tensor, condition: Tensor, noise: Tensor | None = None) -> Tensor:
         x = self.norm(x, condition)
@@ -85,7 +87,8 @@ class UpBlock(nn.Module):
             x = self.noise(x, noise)
         x = lrelu(x)
         if self.transposed:
-            return F.conv_transpose2d(x, upsampling_kernel(self.conv.weight), stride=2, padding=1)
+            kernel = upsampling_kernel(self.conv.weight) if self.kernel is None else self.kernel
+            return F.conv_transpose2d(x, kernel, stride=2, padding=1)
         doubled: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))  # [N, Cout, 2H, 2W]
         return doubled
 
@@ -110,6 +113,14 @@ def use_transposed_convolutions(generator: ModuleT) -> ModuleT:
     for module in generator.modules():
         if isinstance(module, UpBlock):
             module.transposed = True
+    return generator
+
+
+def fix_transposed_kernels(generator: ModuleT) -> ModuleT:
+    """Run transposed, with kernels made once: for weights that do not change any more."""
+    for module in use_transposed_convolutions(generator).modules():
+        if isinstance(module, UpBlock):
+            module.kernel = upsampling_kernel(module.conv.weight.detach()).contiguous()
     return generator
 
 

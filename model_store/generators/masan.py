@@ -89,7 +89,7 @@ class MasanGenerator(nn.Module):
         self.up = nn.ModuleDict()
         self.skip = nn.ModuleDict()
         self.attention = nn.ModuleDict()
-        for resolution in self._block_resolutions():
+        for resolution in self.block_resolutions():
             self._add_block(resolution)
         self.to_rgb = nn.Conv2d(config.channels(config.resolution), 3, 3, padding=1, bias=False)
         if config.rgb_skip:
@@ -103,7 +103,7 @@ class MasanGenerator(nn.Module):
         condition = self.condition(z, label)
         x = self.init_z(z[:, :, None, None])  # [N, C, 4, 4]
         maps: dict[int, Tensor] = {}
-        for resolution in self._block_resolutions():
+        for resolution in self.block_resolutions():
             x = self.up[str(resolution)](x, condition, noise.get(resolution // 2))  # [N, C, R, R]
             x = self._skip_and_attend(resolution, x, maps)
             maps[resolution] = x
@@ -132,7 +132,7 @@ class MasanGenerator(nn.Module):
             x = self.attention[key](x)
         return x
 
-    def _block_resolutions(self) -> list[int]:
+    def block_resolutions(self) -> list[int]:
         return [r for r in CHANNEL_MULTIPLIERS if 4 < r <= self.config.resolution]
 
     def _add_block(self, resolution: int) -> None:

@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,6 +12,7 @@ from model_store.generators.layers import (
     EMAttention,
     SkipGlobalContext,
     UpBlock,
+    fix_transposed_kernels,
     upsampling_kernel,
     use_transposed_convolutions,
 )
@@ -176,17 +179,19 @@ def test_adain_is_instance_norm_scaled_and_shifted_by_the_condition() -> None:
     torch.testing.assert_close(module(x, condition), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("transposed", [False, True])
-def test_up_block_equals_the_published_order(transposed: bool) -> None:
+@pytest.mark.parametrize("rewrite", [None, use_transposed_convolutions, fix_transposed_kernels])
+def test_up_block_equals_the_published_order(rewrite: Callable[[UpBlock], UpBlock] | None) -> None:
     block = UpBlock(6, 4)
     x, condition = random(2, 6, 5, 5), random(2, CONDITION_DIM)
     doubled = F.interpolate(x, scale_factor=2.0, mode="nearest")
 
     published = block.conv(F.leaky_relu(block.norm(doubled, condition), 0.2))
-    if transposed:
-        use_transposed_convolutions(block)
+    stored = set(block.state_dict())
+    if rewrite is not None:
+        rewrite(block)
 
-    assert block.transposed == transposed
+    assert block.transposed == (rewrite is not None)
+    assert set(block.state_dict()) == stored
     torch.testing.assert_close(block(x, condition), published, rtol=1e-4, atol=1e-5)
 
 

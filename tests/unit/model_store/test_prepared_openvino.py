@@ -1,0 +1,139 @@
+"""The OpenVINO path: the same images as the network's, whatever is drawn beside them and wherever."""
+
+import hashlib
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model_store.generators.masan import MasanGenerator
+from model_store.generators.registry import Generator
+from model_store.prepared.openvino_generator import OpenvinoGenerator
+from tests.checkpoints import build_tiny, tiny_config
+
+SMALL: dict[str, Any] = tiny_config(resolution=64, base_channels=2)
+CONFIGS: dict[str, dict[str, Any]] = {
+    "16 px": tiny_config(),
+    "cellgan": {**SMALL, "attention_sites": "none"},
+    "fusion": SMALL,
+    "one group": {**SMALL, "attention_groups": 1},
+    "skip": {**SMALL, "attention_sites": "skip"},
+    "everywhere": {**SMALL, "attention_sites": "all", "attention_groups": 8, "attention_min_width": 2},
+    "shipped": {
+        **SMALL,
+        "adain_input": "class+z",
+        "rgb_skip": True,
+        "output_gain": 0.5,
+        "noise_resolutions": [4, 16],
+    },
+    "256 px": tiny_config(resolution=256, base_channels=2),
+}
+
+
+def network(config: dict[str, Any]) -> MasanGenerator:
+    """Every parameter away from its special starting value."""
+    built = build_tiny(config)
+    assert isinstance(built, MasanGenerator)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for name, parameter in built.named_parameters():
+            if parameter.ndim <= 1 or "attention" in name:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.5)
+    return built
+
+
+def inputs(described: Generator, count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    z = torch.randn(count, described.latent_dim, generator=torch.Generator().manual_seed(seed))
+    return z, F.one_hot(torch.arange(count) % described.class_count, described.class_count).float()
+
+
+@pytest.fixture(scope="module")
+def prepared() -> OpenvinoGenerator:
+    return OpenvinoGenerator(network(CONFIGS["shipped"]), passes=4)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_images_are_the_networks(name: str) -> None:
+    eager = network(CONFIGS[name])
+    z, label = inputs(eager, 3)
+
+    with torch.inference_mode():
+        expected = eager(z, label)
+    drawn = OpenvinoGenerator(eager, passes=1)(z, label)
+
+    assert expected.std() > 0.01
+    torch.testing.assert_close(drawn, expected, rtol=0, atol=2e-4)
+
+
+def test_it_tells_what_sampling_needs(prepared: OpenvinoGenerator) -> None:
+    eager = network(CONFIGS["shipped"])
+
+    assert isinstance(prepared, Generator)
+    assert (prepared.latent_dim, prepared.class_count, prepared.resolution) == (
+        eager.latent_dim,
+        eager.class_count,
+        eager.resolution,
+    )
+    assert prepared.path.startswith("openvino 20")
+
+
+def test_bytes_depend_neither_on_neighbours_nor_on_place(prepared: OpenvinoGenerator) -> None:
+    z, label = inputs(prepared, 5)
+    together = prepared(z, label)
+    order = [4, 1, 3, 0, 2]
+
+    assert torch.equal(prepared(z[order], label[order]), together[order])
+    for i in range(5):
+        assert torch.equal(prepared(z[i : i + 1], label[i : i + 1])[0], together[i])
+
+
+def test_bytes_do_not_depend_on_what_runs_beside_them(prepared: OpenvinoGenerator) -> None:
+    z, label = inputs(prepared, 24)
+    alone = prepared(z, label)
+
+    with ThreadPoolExecutor(6) as pool:  # more than there are streams
+        drawn = list(pool.map(lambda i: prepared(z[i : i + 1], label[i : i + 1]), range(24)))
+
+    assert torch.equal(torch.cat(drawn), alone)
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_bytes_do_not_depend_on_how_many_passes_run_at_once(passes: int, prepared: OpenvinoGenerator) -> None:
+    z, label = inputs(prepared, 2)
+
+    again = OpenvinoGenerator(network(CONFIGS["shipped"]), passes=passes)
+
+    assert torch.equal(again(z, label), prepared(z, label))
+
+
+IN_ANOTHER_PROCESS = """
+import hashlib, sys
+from tests.unit.model_store.test_prepared_openvino import CONFIGS, OpenvinoGenerator, inputs, network
+prepared = OpenvinoGenerator(network(CONFIGS["shipped"]), passes=2)
+print(hashlib.sha256(prepared(*inputs(prepared, 3)).numpy().tobytes()).hexdigest())
+print(*[name for name in sys.modules if "telemetry" in name])
+"""
+
+
+def test_another_process_draws_the_same_and_nothing_reports_home(
+    prepared: OpenvinoGenerator, tmp_path: Path
+) -> None:
+    here = hashlib.sha256(prepared(*inputs(prepared, 3)).numpy().tobytes()).hexdigest()
+
+    done = subprocess.run(
+        [sys.executable, "-c", IN_ANOTHER_PROCESS],
+        cwd=Path(__file__).parents[3],
+        env={"HOME": str(tmp_path), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout.splitlines() == [here, ""]
+    assert list(tmp_path.iterdir()) == []
