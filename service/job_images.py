@@ -148,7 +148,7 @@ def place_of(spec: JobSpec, position: int) -> Place:
     chunk_index = 0
     for part in spec.parts:
         if position < part.count:
-            within, place = spec.place(position)
+            within, place = spec.place(part, position)
             return Place(chunk_index + within, place)
         position -= part.count
         chunk_index += spec.chunks_of(part)

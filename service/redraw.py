@@ -227,6 +227,6 @@ def chunk_of(spec: JobSpec, image_id: ImageId) -> int | None:
     for part in spec.parts:
         within = image_id.index - part.start
         if part.class_slug == image_id.class_slug and 0 <= within < part.count:
-            return first_chunk + spec.place(within)[0]
+            return first_chunk + spec.place(part, within)[0]
         first_chunk += spec.chunks_of(part)
     return None

@@ -10,7 +10,7 @@ from service.job_queue import seconds_until
 from service.job_record import JobRecord
 from service.storage_limits import StorageLimits
 from service.telemetry import current_traceparent
-from service.workers import chunk_size
+from service.workers import chunk_size, first_chunk_size
 from worker.contract import keys
 from worker.contract.chunk_records import QUEUE_KEY, QUEUES_KEY, ChunkRecord, moment
 from worker.contract.ledger import create_keys, job_fields, label_of
@@ -108,6 +108,7 @@ class Submitter:
             is_listed=request.is_listed,
             traceparent=current_traceparent(),
             chunk_images=chunk_size(fleet.slowest),
+            first_chunk_images=first_chunk_size(request.n),
             window=CHUNKS_PER_WORKER * max(1, fleet.live),
         )
         may_go_ahead = priority is Priority.INTERACTIVE

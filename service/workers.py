@@ -15,6 +15,9 @@ CHUNK_SECONDS = 2.0
 MIN_CHUNK_IMAGES = 4
 _FIRST_CHUNK_IMAGES = 16
 """Chunk size while no speed has been measured."""
+_GLANCE_IMAGES = 2
+"""Of the first chunk of a job that is not small: readable after one forward pass."""
+_MIN_GLANCED_IMAGES = 16
 
 
 class WorkerStatus(BaseModel):
@@ -72,6 +75,11 @@ def chunk_size(slowest: float) -> int:
     if slowest <= 0:
         return _FIRST_CHUNK_IMAGES
     return max(MIN_CHUNK_IMAGES, min(MAX_CHUNK_IMAGES, round(slowest * CHUNK_SECONDS)))
+
+
+def first_chunk_size(n: int) -> int | None:
+    """Images of the first chunk of a job of n; None for as many as of any other."""
+    return _GLANCE_IMAGES if n >= _MIN_GLANCED_IMAGES else None
 
 
 def fleet_speed(workers: Iterable[WorkerStatus]) -> float:

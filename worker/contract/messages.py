@@ -242,8 +242,8 @@ class JobSpec(_Message):
 
     deadline: epoch seconds after which an unfinished job expires. tenant: id of the API key it belongs to,
     empty without keys. metadata: the client's own, given back as it came. is_listed: False for a job that the
-    service made for itself. first_chunk_images: of the first chunk of each part, so that there is something
-    to see soon; None for chunk_images.
+    service made for itself. first_chunk_images: of the job's first chunk, so that there is something to see
+    soon; None for chunk_images.
     """
 
     job_id: str
@@ -281,16 +281,17 @@ class JobSpec(_Message):
 
     def chunks_of(self, part: ClassCount) -> int:
         """How many chunks the images of one part take."""
-        return 1 + self.place(part.count - 1)[0]
+        return 1 + self.place(part, part.count - 1)[0]
 
     def range_of(self, part: ClassCount, chunk: int) -> tuple[int, int]:
         """Of a part's chunk, counted from 0: the first image, counted from the part's, and how many."""
-        start = self._first + (chunk - 1) * self.chunk_images if chunk else 0
-        return start, min(self.chunk_images if chunk else self._first, part.count - start)
+        first = self._first(part)
+        start = first + (chunk - 1) * self.chunk_images if chunk else 0
+        return start, min(self.chunk_images if chunk else first, part.count - start)
 
-    def place(self, position: int) -> tuple[int, int]:
+    def place(self, part: ClassCount, position: int) -> tuple[int, int]:
         """Where an image of a part lies: in which chunk of the part, and at which place in it."""
-        beyond = position - self._first
+        beyond = position - self._first(part)
         return divmod(beyond + self.chunk_images, self.chunk_images) if beyond >= 0 else (0, position)
 
     def chunks(self) -> Iterator[ChunkRequest]:
@@ -322,7 +323,8 @@ class JobSpec(_Message):
             within_part -= chunk_count
         raise IndexError(chunk_index)
 
-    @property
-    def _first(self) -> int:
+    def _first(self, part: ClassCount) -> int:
         """Images of the first chunk of a part that has so many."""
-        return min(self.first_chunk_images or self.chunk_images, self.chunk_images)
+        if self.first_chunk_images is None or part != self.parts[0]:
+            return self.chunk_images
+        return min(self.first_chunk_images, self.chunk_images)

@@ -203,8 +203,9 @@ def test_mix_makes_chunks_of_each_class(service: Service) -> None:
     assert (body["class"], body["mix"], body["n"], body["metadata"]) == ("mixed", mix, 60, {"study": "B-17"})
     chunks = [(c.class_slug, c.start, c.count) for c in service.spec(body["id"]).chunks()]
     assert chunks == [
-        ("benign", 0, 16),
-        ("benign", 16, 4),
+        ("benign", 0, 2),
+        ("benign", 2, 16),
+        ("benign", 18, 2),
         ("pro_b", 0, 16),
         ("pro_b", 16, 16),
         ("pro_b", 32, 8),

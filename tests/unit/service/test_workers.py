@@ -3,7 +3,7 @@
 import pytest
 
 from service.job_queue import seconds_until
-from service.workers import WorkerStatus, chunk_size, fleet_speed
+from service.workers import WorkerStatus, chunk_size, first_chunk_size, fleet_speed
 
 
 def worker(speed: float | None, **changes: object) -> WorkerStatus:
@@ -14,6 +14,11 @@ def worker(speed: float | None, **changes: object) -> WorkerStatus:
 @pytest.mark.parametrize(("slowest", "images"), [(8.0, 16), (0.5, 4), (1000.0, 256), (0.0, 16), (10.0, 20)])
 def test_chunk_is_two_seconds_of_the_slowest(slowest: float, images: int) -> None:
     assert chunk_size(slowest) == images
+
+
+@pytest.mark.parametrize(("n", "images"), [(1, None), (15, None), (16, 2), (50_000, 2)])
+def test_a_job_that_is_not_small_has_a_small_first_chunk(n: int, images: int | None) -> None:
+    assert first_chunk_size(n) == images
 
 
 def test_fleet_speed_adds_up_what_is_known() -> None:

@@ -42,15 +42,15 @@ def test_chunks_cover_every_image_once(counts: list[int], chunk_images: int, fir
     assert [spec.chunk(chunk.chunk_index) for chunk in chunks] == chunks
 
 
-def test_the_first_chunk_of_each_part_may_be_smaller() -> None:
-    spec = _spec([11, 2], 4, first_chunk_images=2)
+def test_the_first_chunk_of_a_job_may_be_smaller() -> None:
+    spec = _spec([11, 3], 4, first_chunk_images=2)
 
     assert [(c.class_index, c.start, c.count) for c in spec.chunks()] == [
         (0, 0, 2),
         (0, 2, 4),
         (0, 6, 4),
         (0, 10, 1),
-        (1, 0, 2),
+        (1, 0, 3),
     ]
 
 
