@@ -1,8 +1,6 @@
 """OpenVINO, imported without the part of it that reports its use to its vendor."""
 
-import importlib
 import sys
-from types import ModuleType
 from typing import Any, Final
 
 _REPORTING_PART: Final = "openvino.tools.ovc"
@@ -12,17 +10,20 @@ writes an identifier below the home directory. Without it everything but convers
 
 def load_openvino() -> Any:
     """The module `openvino`. Raises ImportError where it is not installed."""
-    if "openvino" in sys.modules:
-        return sys.modules["openvino"]
-    withheld: dict[str, ModuleType | None] = {_REPORTING_PART: None}  # None: importing it is an ImportError
-    sys.modules.update(withheld)  # type: ignore[arg-type]
+    is_first = "openvino" not in sys.modules
+    if is_first:
+        sys.modules[_REPORTING_PART] = None  # type: ignore[assignment]  # so that importing it fails
     try:
-        return importlib.import_module("openvino")
+        import openvino
     finally:
-        sys.modules.pop(_REPORTING_PART, None)
+        if is_first:
+            del sys.modules[_REPORTING_PART]
+    return openvino
 
 
 def load_operations() -> Any:
     """OpenVINO's operations. Raises ImportError where it is not installed."""
     load_openvino()
-    return importlib.import_module("openvino.opset15")
+    import openvino.opset15 as operations
+
+    return operations
