@@ -4,6 +4,8 @@
 #     docker build --target training -t masan-training .    learning and judging
 #     docker build --target reports  -t masan-reports .     judging on request, from the queue of reports
 # For machines without a GPU give pip PyTorch's CPU wheels: --build-arg PIP_EXTRA_INDEX_URL=...
+# Beside what its process needs, each brings what a setting may ask for: results in a bucket (s3), spans to a
+# collector (telemetry), and the service also archives in parquet. --build-arg EXTRAS=s3 brings less.
 
 FROM python:3.12.12-slim-bookworm AS base
 ENV PATH=/opt/venv/bin:$PATH \
@@ -13,7 +15,7 @@ ENV PATH=/opt/venv/bin:$PATH \
 # owner before a volume is mounted over them, because a new volume takes both from the image.
 RUN useradd --uid 10001 --create-home --shell /usr/sbin/nologin masan \
  && install -d -o masan -g masan /var/lib/masan/models /var/lib/masan/results /var/lib/masan/keys /var/lib/masan/runs \
-      /var/lib/masan/features
+      /var/lib/masan/features /var/cache/masan
 WORKDIR /home/masan
 
 # Dependencies come from pyproject.toml alone, before any source is there: a change of code leaves this
@@ -26,13 +28,15 @@ RUN python -m venv /opt/venv
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 
 FROM dependencies AS service-build
-RUN --mount=type=cache,target=/root/.cache/pip pip install -c constraints.txt '.[service]'
+ARG EXTRAS=s3,telemetry,parquet
+RUN --mount=type=cache,target=/root/.cache/pip pip install -c constraints.txt ".[service${EXTRAS:+,${EXTRAS}}]"
 COPY . .
 RUN --mount=type=cache,target=/root/.cache/pip pip install --no-deps --force-reinstall . \
  && python -c "import importlib.util, service.app; assert importlib.util.find_spec('torch') is None"
 
 FROM dependencies AS worker-build
-RUN --mount=type=cache,target=/root/.cache/pip pip install -c constraints.txt '.[worker]'
+ARG EXTRAS=s3,telemetry
+RUN --mount=type=cache,target=/root/.cache/pip pip install -c constraints.txt ".[worker${EXTRAS:+,${EXTRAS}}]"
 COPY . .
 RUN --mount=type=cache,target=/root/.cache/pip pip install --no-deps --force-reinstall .
 
@@ -42,7 +46,8 @@ COPY . .
 RUN --mount=type=cache,target=/root/.cache/pip pip install --no-deps --force-reinstall .
 
 FROM dependencies AS reports-build
-RUN --mount=type=cache,target=/root/.cache/pip pip install -c constraints.txt '.[worker,training]'
+ARG EXTRAS=s3
+RUN --mount=type=cache,target=/root/.cache/pip pip install -c constraints.txt ".[worker,training${EXTRAS:+,${EXTRAS}}]"
 COPY . .
 RUN --mount=type=cache,target=/root/.cache/pip pip install --no-deps --force-reinstall .
 
@@ -70,11 +75,13 @@ COPY --from=worker-build /opt/venv /opt/venv
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     MASAN_HOST=0.0.0.0 \
-    MASAN_METRICS_PORT=9100
+    MASAN_METRICS_PORT=9100 \
+    XDG_CACHE_HOME=/var/cache/masan \
+    CUDA_CACHE_PATH=/var/cache/masan/cuda
 USER 10001:10001
 EXPOSE 9100
 HEALTHCHECK --interval=15s --timeout=5s --start-period=120s --retries=4 \
-    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:9100/metrics', timeout=4)"]
+    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ[\"MASAN_METRICS_PORT\"]}/metrics', timeout=4)"]
 CMD ["python", "-m", "worker"]
 
 FROM base AS service
@@ -85,5 +92,5 @@ ENV MASAN_HOST=0.0.0.0 \
 USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=15s --retries=3 \
-    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/livez', timeout=4)"]
+    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ[\"MASAN_PORT\"]}/livez', timeout=4)"]
 CMD ["python", "-m", "service"]

@@ -1,10 +1,15 @@
 """The Dockerfile, the compose files and what they mount, checked with the tools that read them."""
 
 import importlib.util
+import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
+import tomllib
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -72,9 +77,88 @@ def test_image_runs_as_a_fixed_ordinary_user(target: str) -> None:
     assert "HEALTHCHECK" in body
 
 
-@pytest.mark.parametrize("target", ["service", "worker", "training"])
-def test_image_installs_its_own_extra_at_pinned_versions(target: str) -> None:
-    assert f"pip install -c constraints.txt '.[{target}]'" in stages()[f"{target}-build"]
+@pytest.mark.parametrize(
+    ("target", "own"),
+    [("service", "service"), ("worker", "worker"), ("training", "training"), ("reports", "worker,training")],
+)
+def test_image_installs_its_own_extra_at_pinned_versions(target: str, own: str) -> None:
+    body = stages()[f"{target}-build"]
+
+    assert re.search(
+        rf"pip install -c constraints.txt ['\"]\.\[{own}(\$\{{EXTRAS:\+,\$\{{EXTRAS\}}\}})?\]['\"]", body
+    )
+
+
+def test_images_bring_what_a_setting_may_ask_for() -> None:
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    extras = {
+        target: set(found[1].split(","))
+        for target, body in stages().items()
+        if (found := re.search(r"^ARG EXTRAS=(\S+)$", body, flags=re.MULTILINE))
+    }
+
+    assert extras["service-build"] == {"s3", "telemetry", "parquet"}
+    assert extras["worker-build"] == {"s3", "telemetry"}
+    assert set().union(*extras.values()) <= known.keys()
+
+
+def health_command(target: str) -> list[str]:
+    found = re.search(r"^HEALTHCHECK .*\\\n +CMD (\[.*\])$", stages()[target], flags=re.MULTILINE)
+    assert found
+    command: list[str] = json.loads(found[1])
+    return command
+
+
+@pytest.mark.parametrize(
+    ("target", "variable", "path"),
+    [("service", "MASAN_PORT", "/livez"), ("worker", "MASAN_METRICS_PORT", "/metrics")],
+)
+def test_health_check_asks_the_port_that_is_set(target: str, variable: str, path: str) -> None:
+    asked: list[str] = []
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    program, *arguments = health_command(target)
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        run(sys.executable, *arguments, **{variable: str(server.server_port)})
+
+    assert (program, asked) == ("python", [path])
+    gone = subprocess.run(
+        [sys.executable, *arguments], env=os.environ | {variable: "9"}, capture_output=True, check=False
+    )
+    assert gone.returncode != 0
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_caches_lie_where_they_can_be_written(name: str) -> None:
+    service = SERVICES[name]
+    writable = service["tmpfs"] + [
+        volume.split(":")[1] for volume in service.get("volumes", []) if not volume.endswith(":ro")
+    ]
+
+    for variable in ("XDG_CACHE_HOME", "CUDA_CACHE_PATH"):
+        folder = service.get("environment", {}).get(variable, service["tmpfs"][0])
+        assert any(folder == place or folder.startswith(f"{place}/") for place in writable), variable
+
+
+def test_folders_that_are_mounted_belong_to_the_user_of_the_image() -> None:
+    mounted = {
+        volume.split(":")[1]
+        for service in SERVICES.values()
+        if str(service.get("image", "")).startswith("masan-")
+        for volume in service.get("volumes", [])
+    }
+
+    assert mounted
+    assert [folder for folder in mounted if folder not in stages()["base"]] == []
 
 
 def test_every_file_that_is_copied_reaches_the_builder() -> None:
