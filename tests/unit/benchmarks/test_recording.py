@@ -1,15 +1,15 @@
 """The reading of recorded requests and of replies, which decides what a benchmark counts."""
 
 import pytest
-from redis.connection import Connection
 
 from benchmarks.scaling.recording import count_commands, errors_in
 
 
 def test_pipelined_requests_are_counted_one_by_one() -> None:
-    packed = Connection().pack_commands([("SET", "a", b"*1\r\n$4\r\nPING\r\n"), ("EXEC",), ("GET", "")])
+    set_to_a_request = b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$14\r\n*1\r\n$4\r\nPING\r\n\r\n"
+    get_nothing = b"*2\r\n$3\r\nGET\r\n$0\r\n\r\n"
 
-    assert count_commands(b"".join(packed)) == 3
+    assert count_commands(set_to_a_request + b"*1\r\n$4\r\nEXEC\r\n" + get_nothing) == 3
 
 
 @pytest.mark.parametrize(
