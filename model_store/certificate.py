@@ -114,7 +114,7 @@ class Signature(_Frozen):
 class Certificate(_Frozen):
     """What a signed certificate says.
 
-    attempt: how often the job was begun. issued_at: when the job had succeeded. manifest_sha256: of the job's
+    attempt: how often the job was begun. walk_to_seed: of a walk alone. issued_at: when the job had succeeded. manifest_sha256: of the job's
     `manifest.jsonl`. images_sha256, pixels_sha256: over the raw sha256 of all files, and of all images'
     pixels, in the manifest's order. shards: sha256 of each shard. report_at: when the report was made whose
     figures stand at the classes.
@@ -130,6 +130,7 @@ class Certificate(_Frozen):
     n: Annotated[int, Field(ge=1)]
     seed: str
     truncation: Annotated[float, Field(gt=0, le=1)]
+    walk_to_seed: str | None = None
     encoding: CertifiedEncoding
     gate: str
     classes: Annotated[dict[Slug, CertifiedClass], Field(min_length=1)]

@@ -26,7 +26,7 @@ _MAX_TEXT_BYTES: Final = 65_536
 """Of a text that may hold an image id; a longer one is not ours. Inflated text is cut there."""
 
 # An element or, as other programs rewrite it, an attribute.
-_XMP_ID = re.compile(rb"""dc:identifier\s*(?:>|=\s*["'])\s*([0-9a-z._-]{1,128})\s*["'<]""")
+_XMP_ID = re.compile(rb"""dc:identifier\s*(?:>|=\s*["'])\s*([0-9a-z._-]{1,160})\s*["'<]""")
 
 _XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/">

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from model_store.generators.registry import Generator
 from model_store.image_id import TRUNCATION_STEPS, ImageId
+from model_store.walk import walk_ends, walk_latent
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -35,6 +36,11 @@ def latents(image_id: ImageId, checkpoint_digest: str, latent_dim: int) -> npt.N
     normals. No library's random generator is asked, so the same id means the same latent for ever.
     checkpoint_digest: all 64 hex digits.
     """
+    if image_id.walk is not None:
+        start, end = (
+            latents(each, checkpoint_digest, latent_dim) for each in walk_ends(image_id, image_id.walk)
+        )
+        return walk_latent(start, end, image_id.index, image_id.walk)
     recipe = f"{checkpoint_digest}/{image_id.class_slug}/{image_id.seed}/{image_id.index}/{image_id.attempt}"
     pairs = -(-latent_dim // 2)
     stream = hashlib.shake_256(recipe.encode()).digest(16 * pairs)

@@ -82,6 +82,7 @@ class Certificates:
             "n": spec.total,
             "seed": str(spec.seed),
             "truncation": spec.truncation,
+            **({} if spec.walk is None else {"walk_to_seed": str(spec.walk.to_seed)}),
             "encoding": spec.encoding.model_dump(),
             "gate": str(spec.gate),
             "classes": _classes(list(chunks.values()), quality),

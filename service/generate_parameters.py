@@ -8,6 +8,7 @@ from typing import Annotated, Final
 from fastapi import Depends, Header, Query
 from pydantic import BeforeValidator, Field
 
+from model_store.image_id import MAX_WALK_FRAMES, MIN_WALK_FRAMES, Walk
 from service.archives.formats import archive_formats
 from service.errors import FieldError, InvalidParameterError, TooManyImagesError
 from service.generation import INTERACTIVE_MAX_IMAGES
@@ -18,6 +19,7 @@ from service.parameters import (
     OptionalCountParameter,
     SeedParameter,
     TruncationParameter,
+    WalkParameter,
     plain_digits,
 )
 from service.problems import shown
@@ -46,6 +48,7 @@ class Asked:
     mix: Mapping[str, int]
     seed: int | None
     truncation: float
+    walk: Walk | None
     model: str | None
     format: ArchiveFormat
     encoding: ImageEncoding
@@ -66,6 +69,7 @@ async def read_asked(
     n: OptionalCountParameter = None,
     seed: SeedParameter = None,
     truncation: TruncationParameter = 1.0,
+    walk_to_seed: WalkParameter = None,
     model: ModelParameter = None,
     format: Annotated[ArchiveFormat, Query(description="Of the archive")] = "zip",  # noqa: A002  # the API's name
     image_format: Annotated[
@@ -98,6 +102,7 @@ async def read_asked(
         mix=mix,
         seed=seed,
         truncation=truncation,
+        walk=_walk(mix, seed, walk_to_seed, gate),
         model=model,
         format=format,
         encoding=encoding,
@@ -109,6 +114,24 @@ async def read_asked(
 
 
 AskedDep = Annotated[Asked, Depends(read_asked)]
+
+
+def _walk(mix: Mapping[str, int], seed: int | None, to_seed: int | None, gate: GateLevel) -> Walk | None:
+    """Raises InvalidParameterError for what no walk can be made of."""
+    if to_seed is None:
+        return None
+    frames = sum(mix.values())
+    if len(mix) != 1:
+        raise _refused("walk_to_seed", f"is given with {len(mix)} classes; a walk has one", "one class and n")
+    if not MIN_WALK_FRAMES <= frames <= MAX_WALK_FRAMES:
+        allowed = f"{MIN_WALK_FRAMES} to {MAX_WALK_FRAMES}"
+        raise _refused("n", f"{frames} frames are no walk; one has {allowed}", allowed)
+    if to_seed == seed:
+        raise _refused("walk_to_seed", f"is {to_seed}, as seed; a walk goes elsewhere", "another seed")
+    if gate is not GateLevel.OFF:
+        reason = f"a walk takes no gate, not {gate}: a frame that is replaced would not lie on it"
+        raise _refused("gate", reason, [GateLevel.OFF.value])
+    return Walk(to_seed, frames)
 
 
 def parse_duration(text: str) -> int | None:

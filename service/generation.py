@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from model_store.architectures import accepts
+from model_store.image_id import Walk
 from model_store.manifest import Manifest
 from model_store.store import Checkpoint
 from service.errors import FieldError, InvalidParameterError, UnknownClassError
@@ -37,6 +38,7 @@ class GenerationRequest:
     parts: tuple[ClassCount, ...]
     seed: int
     truncation: float = 1.0
+    walk: Walk | None = None
     format: ArchiveFormat = "zip"
     encoding: ImageEncoding = field(default_factory=ImageEncoding)
     gate: GateLevel = GateLevel.DEFAULT

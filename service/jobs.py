@@ -254,6 +254,7 @@ def regenerate_path(job: JobRecord) -> str:
         asked = {"class": spec.parts[0].class_slug, "n": spec.total}
     asked |= {"seed": spec.seed, "truncation": f"{spec.truncation:g}", "model": spec.model.reference}
     chosen = {
+        "walk_to_seed": (None if spec.walk is None else spec.walk.to_seed, None),
         "format": (spec.format, "zip"),
         "image_format": (spec.encoding.format, "png"),
         "quality": (spec.encoding.quality, None),

@@ -56,6 +56,12 @@ SeedParameter = Annotated[
     _Seed | None,
     Query(description="The same seed gives the same images; drawn and told in the answer if absent"),
 ]
+WalkParameter = Annotated[
+    _Seed | None,
+    Query(
+        description="`n` frames of a walk from the first image of `seed` to the first of this one; with gate=off"
+    ),
+]
 TruncationParameter = Annotated[_Truncation, Query(description="Scales the latents, in steps of 0.0001")]
 ModelParameter = Annotated[
     str | None,

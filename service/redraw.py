@@ -161,6 +161,7 @@ class Redrawer:
             ),
             seed=image_id.seed,
             truncation=image_id.truncation,
+            walk=image_id.walk,
             encoding=encoding,
             gate=GateLevel.OFF,  # what was delivered has passed; and another image would not be this one
             priority=Priority.INTERACTIVE,
@@ -220,6 +221,7 @@ def chunk_of(spec: JobSpec, image_id: ImageId) -> int | None:
         spec.model.digest.startswith(image_id.digest)
         and spec.seed == image_id.seed
         and round(spec.truncation * TRUNCATION_STEPS) == round(image_id.truncation * TRUNCATION_STEPS)
+        and spec.walk == image_id.walk
     )
     if not is_same:
         return None

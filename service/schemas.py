@@ -22,6 +22,7 @@ EXAMPLE_JOB: dict[str, Any] = {
     "n": 500,
     "seed": "8123377012345678901",
     "truncation": 1.0,
+    "walk_to_seed": None,
     "format": "zip",
     "image_format": "png",
     "quality": None,
@@ -117,6 +118,7 @@ class JobBody(_Body):
     n: int
     seed: str
     truncation: float
+    walk_to_seed: str | None
     format: ArchiveFormat
     image_format: ImageFormat
     quality: int | None
@@ -148,6 +150,7 @@ class JobBody(_Body):
             n=spec.total,
             seed=str(spec.seed),
             truncation=spec.truncation,
+            walk_to_seed=str(spec.walk.to_seed) if spec.walk else None,
             format=spec.format,
             image_format=spec.encoding.format,
             quality=spec.encoding.quality,

@@ -98,6 +98,7 @@ class Submitter:
             parts=request.parts,
             seed=request.seed,
             truncation=request.truncation,
+            walk=request.walk,
             format=request.format,
             encoding=request.encoding,
             gate=request.gate,

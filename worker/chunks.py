@@ -179,6 +179,7 @@ class ChunkMaker:
                 index=index,
                 attempt=request.attempt,
                 truncation=round(request.truncation * TRUNCATION_STEPS) / TRUNCATION_STEPS,
+                walk=request.walk,
             )
             for index in range(request.start, request.start + request.count)
         ]

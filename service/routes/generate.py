@@ -210,6 +210,7 @@ class _Turn:
             parts=parts,
             seed=secrets.randbelow(MAX_SEED + 1) if asked.seed is None else asked.seed,
             truncation=asked.truncation,
+            walk=asked.walk,
             format=asked.format,
             encoding=asked.encoding,
             gate=asked.gate,

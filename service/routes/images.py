@@ -38,7 +38,8 @@ _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
 ImageIdParameter = Annotated[
     str,
     Path(
-        description="`digest.class.seed.index.attempt.truncation`, as in a manifest",
+        description="`digest.class.seed.index.attempt.truncation`, as in a manifest; a walk's frame goes on "
+        "`.to_seed.frames`",
         examples=[EXAMPLE_IMAGE_ID],
     ),
 ]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from model_store.image_id import MAX_SEED
+from model_store.image_id import MAX_SEED, Walk
 from model_store.manifest import Sha256, Slug, Version
 from worker.contract.tracing import TRACEPARENT_PATTERN
 
@@ -180,6 +180,7 @@ class ChunkRequest(_Message):
     attempt: Annotated[int, Field(ge=0)] = 0
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)]
     truncation: Annotated[float, Field(gt=0, le=1)]
+    walk: Walk | None = None
     encoding: ImageEncoding = ImageEncoding()
     gate: GateLevel = GateLevel.OFF
     traceparent: Traceparent | None = None
@@ -251,6 +252,7 @@ class JobSpec(_Message):
     parts: Annotated[tuple[ClassCount, ...], Field(min_length=1)]
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)]
     truncation: Annotated[float, Field(gt=0, le=1)] = 1.0
+    walk: Walk | None = None
     format: ArchiveFormat = "zip"
     encoding: ImageEncoding = ImageEncoding()
     gate: GateLevel = GateLevel.OFF
@@ -316,6 +318,7 @@ class JobSpec(_Message):
                     attempt=part.attempt,
                     seed=self.seed,
                     truncation=self.truncation,
+                    walk=self.walk,
                     encoding=self.encoding,
                     gate=self.gate,
                     traceparent=self.traceparent,

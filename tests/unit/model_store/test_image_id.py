@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_store.image_id import MAX_SEED, TRUNCATION_STEPS, ImageId
+from model_store.image_id import MAX_SEED, TRUNCATION_STEPS, ImageId, Walk
 
 DIGEST = "0123456789abcdef"
 
@@ -16,6 +16,13 @@ DIGEST = "0123456789abcdef"
 def test_an_id_survives_its_spelling(seed: int, index: int, attempt: int, steps: int) -> None:
     image_id = ImageId(DIGEST, "pro_b", seed, index, attempt, steps / TRUNCATION_STEPS)
 
+    assert ImageId.parse(str(image_id)) == image_id
+
+
+def test_spelling_of_a_frame_of_a_walk() -> None:
+    image_id = ImageId(DIGEST, "pro_b", 7, 3, walk=Walk(to_seed=MAX_SEED, frames=1_000))
+
+    assert str(image_id) == f"{DIGEST}.pro_b.7.3.0.10000.{MAX_SEED}.1000"
     assert ImageId.parse(str(image_id)) == image_id
 
 
@@ -35,6 +42,13 @@ def test_spelling() -> None:
         f"{DIGEST[:8]}.pro_b.7.3.0.10000",
         f"{DIGEST}.pro_b.-1.3.0.10000",
         f"{DIGEST}.pro_b.7.3.0.10000\n",
+        f"{DIGEST}.pro_b.7.3.0.10000.8",
+        f"{DIGEST}.pro_b.7.3.0.10000.8.1",
+        f"{DIGEST}.pro_b.7.3.0.10000.8.1001",
+        f"{DIGEST}.pro_b.7.3.0.10000.7.9",
+        f"{DIGEST}.pro_b.7.9.0.10000.8.9",
+        f"{DIGEST}.pro_b.7.3.1.10000.8.9",
+        f"{DIGEST}.pro_b.7.3.0.10000.{MAX_SEED + 1}.9",
     ],
 )
 def test_what_is_no_id_is_refused(text: str) -> None:
