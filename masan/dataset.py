@@ -57,7 +57,8 @@ class SyntheticDataset(IterableDataset[tuple[Any, int]]):
     each reads them side by side in the order they are made in, and so need not wait for their ends; every
     other epoch, and every epoch of a job of several classes, draws shards from anywhere.
     cache_dir: shards by digest; a finished job whose shards are all there needs no server.
-    real: a folder of images per class slug; real_classes: folder -> slug where they differ.
+    real: a folder of images per class slug, or (file, class slug) pairs; real_classes: folder -> slug where
+    they differ.
     shuffled_shards: so many at a time are mixed image by image; each has 256 images at most.
     transform: takes a PIL image, RGB; default: float32 [3, H, W] in 0..1, of `size_px` if that is given.
     rank, world_size: default: torch.distributed's, else RANK and WORLD_SIZE of torchrun, else one rank.
@@ -73,7 +74,7 @@ class SyntheticDataset(IterableDataset[tuple[Any, int]]):
         url: str,
         api_key: str | None = None,
         cache_dir: Path | str = DEFAULT_FOLDER,
-        real: Path | str | None = None,
+        real: Path | str | Sequence[tuple[Path | str, str]] | None = None,
         real_classes: Mapping[str, str] | None = None,
         synthetic_share: float = 0.5,
         transform: Callable[[Image.Image], Any] | None = None,
@@ -101,7 +102,7 @@ class SyntheticDataset(IterableDataset[tuple[Any, int]]):
         given = [jobs] if isinstance(jobs, Job | str) else list(jobs)
         self._jobs = self._describe([id_of(job) for job in given])
         self.classes = self._jobs.classes
-        self._real = None if real is None else real_images(Path(real), self.classes, dict(real_classes or {}))
+        self._real = None if real is None else self._labelled(real, dict(real_classes or {}))
         self._share = synthetic_share
         self._transform = transform or _ToTensor(size_px)
         self._seed = seed
@@ -194,6 +195,21 @@ class SyntheticDataset(IterableDataset[tuple[Any, int]]):
         path, label = sample
         with path.open("rb") as file, _decoded(file, str(path)) as image:
             return self._transform(image), label
+
+    def _labelled(
+        self, real: Path | str | Sequence[tuple[Path | str, str]], names: dict[str, str]
+    ) -> list[tuple[Path, int]]:
+        """Raises DatasetFolderError."""
+        if isinstance(real, Path | str):
+            return real_images(Path(real), self.classes, names)
+        labels = self.class_to_idx
+        for path, slug in real:
+            if slug not in labels:
+                known = ", ".join(self.classes)
+                raise DatasetFolderError(str(path), f"{slug!r} is none of the job's classes ({known})")
+        if not real:
+            raise DatasetFolderError("real", "no image is given")
+        return [(Path(path), labels[slug]) for path, slug in real]
 
     def _describe(self, ids: list[str]) -> _Jobs:
         """Raises ValueError for no job, or one that is named twice."""
