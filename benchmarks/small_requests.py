@@ -29,11 +29,16 @@ def _request(address: str, asked: dict[str, str | int], start: threading.Barrier
     if start is not None:
         start.wait()
     began = time.monotonic()
-    connection.request("POST", f"/generate?{urlencode(asked)}", headers={"Prefer": "wait=60"})
-    body = json.loads(connection.getresponse().read())
-    while not body["finished_at"]:
-        connection.request("GET", body["links"]["self"], headers={"Prefer": "wait=60"})
-        body = json.loads(connection.getresponse().read())
+    method, path = "POST", f"/generate?{urlencode(asked)}"
+    while True:
+        connection.request(method, path, headers={"Prefer": "wait=60"})
+        response = connection.getresponse()
+        body = json.loads(response.read())
+        if response.status not in (200, 202):
+            raise RuntimeError(f"{method} {path}: {response.status} {body.get('detail')}")
+        if body["finished_at"]:
+            break
+        method, path = "GET", body["links"]["self"]
     connection.close()
     if body["status"] != "succeeded":
         raise RuntimeError(f"job {body['id']} {body['status']}: {body}")
@@ -46,11 +51,15 @@ def small_rate(stack: ServingStack, requests: int, n: int, seed: int) -> tuple[f
     classes = stack.checkpoint.manifest.classes
     start = threading.Barrier(requests + 1)
     seconds: list[float] = []
+    failures: list[Exception] = []
 
     def ask(number: int) -> None:
         asked: dict[str, str | int] = {"class": classes[number % len(classes)], "n": n}
         asked |= {"model": stack.model, "seed": seed + number}
-        seconds.append(_request(address, asked, start))
+        try:
+            seconds.append(_request(address, asked, start))
+        except (OSError, RuntimeError) as error:
+            failures.append(error)
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(requests)]
     for thread in threads:
@@ -60,8 +69,8 @@ def small_rate(stack: ServingStack, requests: int, n: int, seed: int) -> tuple[f
     for thread in threads:
         thread.join()
     took = time.monotonic() - began
-    if len(seconds) != requests:
-        raise RuntimeError(f"{requests - len(seconds)} of {requests} requests failed")
+    if failures:
+        raise RuntimeError(f"{len(failures)} of {requests} requests failed: {failures[0]}")
     return requests * n / took, seconds
 
 

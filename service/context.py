@@ -119,6 +119,7 @@ class Services:
         registry.register(FleetCollector(jobs, models, results, clock))
         events = EventStreams(
             settings.redis_url,
+            commands,
             max_streams=settings.max_event_streams,
             keepalive_s=settings.event_keepalive_s,
             stopping=stopping,

@@ -20,6 +20,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 from starlette.types import Receive, Scope, Send
 
+from service.commands import Commands
 from service.errors import TooManyStreamsError
 from worker.contract import keys
 from worker.contract.messages import ChunkResult, JobStatus
@@ -32,7 +33,9 @@ _LOOK_S: Final = 1.0
 _PAUSE_S: Final = 0.5
 """Between two attempts to reach Redis."""
 _RETRY_AFTER_S: Final = 5
-_END_POLL_S: Final = 0.2
+_FIRST_LOOK_S: Final = 0.01
+_LAST_LOOK_S: Final = 0.2
+"""Who waits for an end looks soon, then ever more rarely: an image takes a fraction of a second."""
 _MAX_SEQUENCE: Final = 2**64 - 1
 
 Snapshot = Callable[[], Awaitable[str]]
@@ -54,14 +57,29 @@ class Event:
 
 
 class EventStreams:
-    """All streams of this process. stopping: set once they are to end. gauge: how many are open."""
+    """All streams of this process. stopping: set once they are to end. gauge: how many are open.
+
+    commands: for those who wait without a stream, however many; each stream has a connection of its own.
+    """
 
     def __init__(
-        self, redis_url: str, *, max_streams: int, keepalive_s: float, stopping: threading.Event, gauge: Gauge
+        self,
+        redis_url: str,
+        commands: Commands,
+        *,
+        max_streams: int,
+        keepalive_s: float,
+        stopping: threading.Event,
+        gauge: Gauge,
     ) -> None:
         self._redis = Redis.from_url(
-            redis_url, decode_responses=True, socket_connect_timeout=2.0, socket_timeout=10.0 + _LOOK_S
+            redis_url,
+            decode_responses=True,
+            socket_connect_timeout=2.0,
+            socket_timeout=10.0 + _LOOK_S,
+            max_connections=2 * max_streams,
         )
+        self._commands = commands
         self._max_streams = max_streams
         self._keepalive_s = keepalive_s
         self._stopping = stopping
@@ -100,12 +118,13 @@ class EventStreams:
     async def wait_for_end(self, job_id: str, wait_s: float, keep_on: Callable[[], Awaitable[bool]]) -> None:
         """Return once the job has ended, `wait_s` have passed, `keep_on` says no or the process stops."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + wait_s
+        deadline, pause = loop.time() + wait_s, _FIRST_LOOK_S
         while not self._stopping.is_set() and not await self._has_ended(job_id):
             remaining = deadline - loop.time()
             if remaining <= 0 or not await keep_on():
                 return
-            await asyncio.sleep(min(_END_POLL_S, remaining))
+            await asyncio.sleep(min(pause, remaining))
+            pause = min(1.5 * pause, _LAST_LOOK_S)
 
     def _leave(self) -> None:
         self._open -= 1
@@ -159,7 +178,7 @@ class EventStreams:
         return await self._has_ended(job_id) and not await self._read(job_id, after, wait=False)
 
     async def _has_ended(self, job_id: str) -> bool:
-        status = await cast("Awaitable[str | None]", self._redis.hget(keys.job_key(job_id), "status"))
+        status = await self._commands.run("HGET", keys.job_key(job_id), "status")
         return status is None or JobStatus(status).is_final
 
     async def _state(self, job_id: str) -> "_StreamState | None":
