@@ -30,7 +30,7 @@ from worker.contract.report_ledger import ReportLedger
 from worker.contract.report_queue import enqueue_report, open_report_queue
 from worker.logs import configure_logging
 from worker.presence import Presence
-from worker.settings import WorkerSettingsError, load_settings_of
+from worker.settings import WorkerSettingsError, load_settings_of, usable_cores
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class ReportProcess:
             data=settings.report_data,
             cache_dir=settings.report_cache,
             device=settings.device,
-            threads=settings.threads,
+            threads=settings.threads or usable_cores(),
         )
         self.served = _served_quality(settings, redis, store)
         self.maker = ReportMaker(ledger=ReportLedger(redis), store=store, judge=judge or own_judge)

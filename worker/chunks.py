@@ -149,7 +149,7 @@ class ChunkMaker:
                 if time.monotonic() - started > CHUNK_TIMEOUT_S:
                     raise JobTimeoutException(f"{len(images)} of {request.count} images were made")
         images.sort(key=lambda image: image.image_id.index)
-        shard = pack_shard(request, images, self._provenance(loaded.checkpoint))
+        shard = pack_shard(request, images, self._provenance(loaded))
         with self.metrics.stage("write", span.add_stage):
             self.results.write(request, shard)
         seconds = time.monotonic() - started
@@ -228,12 +228,14 @@ class ChunkMaker:
             )
         return Outcome.DONE
 
-    def _provenance(self, checkpoint: Checkpoint) -> Provenance:
+    def _provenance(self, loaded: LoadedGenerator) -> Provenance:
+        checkpoint = loaded.checkpoint
         return Provenance(
             checkpoint=checkpoint.reference,
             checkpoint_digest=checkpoint.digest,
             torch_version=torch.__version__,
             device=self.device_label,
+            drawn_with=loaded.drawn_with,
         )
 
 

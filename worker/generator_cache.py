@@ -10,6 +10,7 @@ import torch
 
 from model_store.errors import ModelNotFoundError
 from model_store.generators.registry import Generator
+from model_store.prepared.prepare import EAGER, PreparedGenerator
 from model_store.quality.reference_set import ReferenceSetAbsentError, load_reference_set
 from model_store.store import Checkpoint, ModelStore
 from model_store.weights import load_generator
@@ -22,16 +23,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LoadedGenerator:
-    """A checkpoint and its network, ready to draw."""
+    """A checkpoint and its generator, ready to draw. drawn_with: see `model_store.prepared.prepare`."""
 
     checkpoint: Checkpoint
     generator: Generator
+    drawn_with: str = EAGER
 
 
 class GeneratorCache:
     """At most `capacity` generators by checkpoint digest; one more while a new one is loaded. For threads.
 
-    warm_up: called once for each newly loaded generator. on_change: called with what the cache holds now.
+    prepare: makes what a network is served with; None: the network itself. warm_up: called once for each
+    newly loaded generator. on_change: called with what the cache holds now.
     """
 
     def __init__(
@@ -40,12 +43,14 @@ class GeneratorCache:
         device: torch.device,
         capacity: int,
         *,
+        prepare: Callable[[Generator], PreparedGenerator] | None = None,
         warm_up: Callable[[LoadedGenerator], None],
-        on_change: Callable[[list[Checkpoint]], None],
+        on_change: Callable[[list[LoadedGenerator]], None],
     ) -> None:
         self._store = store
         self._device = device
         self._capacity = capacity
+        self._prepare = prepare or PreparedGenerator
         self._warm_up = warm_up
         self._on_change = on_change
         self._loaded: OrderedDict[str, LoadedGenerator] = OrderedDict()
@@ -102,16 +107,23 @@ class GeneratorCache:
     def _load(self, checkpoint: Checkpoint) -> LoadedGenerator:
         """What is kept is dropped once its successor works, not before: a failed load costs nothing."""
         try:
-            generator = load_generator(self._store, checkpoint, self._device)
+            prepared = self._prepare(load_generator(self._store, checkpoint, self._device))
         except torch.OutOfMemoryError as error:
             raise GpuMemoryError(f"the GPU's memory does not hold {checkpoint.reference}") from error
-        loaded = LoadedGenerator(checkpoint, generator)
+        loaded = LoadedGenerator(checkpoint, prepared.generator, prepared.path)
         self._warm_up(loaded)
         self._loaded[checkpoint.digest] = loaded
         while len(self._loaded) > self._capacity:
             self._loaded.popitem(last=False)
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
-        self._on_change([entry.checkpoint for entry in self._loaded.values()])
-        logger.info("model loaded", extra={"model": checkpoint.reference, "digest": checkpoint.digest[:16]})
+        self._on_change(list(self._loaded.values()))
+        logger.info(
+            "model loaded",
+            extra={
+                "model": checkpoint.reference,
+                "digest": checkpoint.digest[:16],
+                "drawn_with": loaded.drawn_with,
+            },
+        )
         return loaded

@@ -53,7 +53,7 @@ class WorkerMetrics:
         self.model_info = Gauge(
             "masan_worker_model_info",
             "1 for each checkpoint this worker holds on its device.",
-            ["model", "model_version", "digest"],
+            ["model", "model_version", "digest", "drawn_with"],
             registry=self.registry,
         )
         self._redis_errors = Counter(

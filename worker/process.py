@@ -10,8 +10,11 @@ from typing import TypeVar
 
 from redis.exceptions import RedisError
 
+from model_store.generators.registry import Generator
+from model_store.prepared.prepare import PreparedGenerator, prepare_generator
 from model_store.sampling import make_reproducible
-from model_store.store import Checkpoint, ModelStore
+from model_store.store import ModelStore
+from worker.calibration import passes_at_once
 from worker.chunks import ChunkMaker
 from worker.contract.chunk_queue import open_queue
 from worker.contract.ledger import JobLedger
@@ -50,7 +53,7 @@ class WorkerProcess:
         self.presence = Presence(redis, settings.worker_name, label)
         self.sampler = Sampler(
             self.device,
-            threads=settings.threads,
+            threads=settings.threads or passes_at_once(self.device),
             encode_threads=settings.encode_threads,
             timeout_s=settings.micro_batch_timeout_s,
             metrics=self.metrics,
@@ -59,6 +62,7 @@ class WorkerProcess:
             self.store,
             self.device,
             settings.cached_generators,
+            prepare=self._prepare,
             warm_up=self._warm_up,
             on_change=self._show_models,
         )
@@ -117,12 +121,18 @@ class WorkerProcess:
         if self.presence.images_per_second is None:
             self.presence.record_speed(images, finished - warmed)
 
-    def _show_models(self, checkpoints: list[Checkpoint]) -> None:
+    def _prepare(self, eager: Generator) -> PreparedGenerator:
+        if self.settings.generator == "eager":
+            return PreparedGenerator(eager)
+        return prepare_generator(eager, self.device, passes=self.sampler.threads)
+
+    def _show_models(self, held: list[LoadedGenerator]) -> None:
         self.metrics.model_info.clear()
-        for checkpoint in checkpoints:
-            manifest = checkpoint.manifest
-            self.metrics.model_info.labels(manifest.name, manifest.reference, manifest.digest[:16]).set(1)
-        self.presence.set_model(checkpoints[-1])
+        for loaded in held:
+            manifest = loaded.checkpoint.manifest
+            labels = (manifest.name, manifest.reference, manifest.digest[:16], loaded.drawn_with)
+            self.metrics.model_info.labels(*labels).set(1)
+        self.presence.set_model(held[-1].checkpoint)
 
     def _rq_name(self) -> str:
         """RQ refuses the name of a killed worker until its entry has expired, so ours never repeat."""

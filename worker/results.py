@@ -26,12 +26,13 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What the images of a chunk have in common: who drew them, and where."""
+    """What the images of a chunk have in common: who drew them, where and how (see `ImageRow`)."""
 
     checkpoint: str
     checkpoint_digest: str
     torch_version: str
     device: str
+    drawn_with: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,4 +184,5 @@ def _row(
         checkpoint_digest=provenance.checkpoint_digest,
         torch_version=provenance.torch_version,
         device=provenance.device,
+        drawn_with=provenance.drawn_with,
     )

@@ -19,7 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 ENV_PREFIX = "MASAN_"
 
 
-def _cores() -> int:
+def usable_cores() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -52,7 +52,8 @@ class QueueProcessSettings(QueueSettings):
     """Of a process that uses checkpoints.
 
     worker_name: as it shows in the registry of workers; a random part is added where it is left out.
-    device: `auto` takes the first GPU if there is one. threads: what runs at once on a CPU; a GPU runs one.
+    device: `auto` takes the first GPU if there is one. threads: what runs at once on a CPU, None for what
+    pays; a GPU runs one.
     """
 
     model_store_url: Annotated[str, StringConstraints(min_length=1)]
@@ -60,20 +61,22 @@ class QueueProcessSettings(QueueSettings):
         default_factory=_unique_name
     )
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
-    threads: Annotated[int, Field(ge=1, le=256)] = Field(default_factory=_cores)
+    threads: Annotated[int, Field(ge=1, le=256)] | None = None
 
 
 class WorkerSettings(QueueProcessSettings):
     """Settings of a worker of chunks; a wrong value keeps the process from starting.
 
-    threads: forward passes that run at once on a CPU. host, metrics_port: where /metrics is served; 0 takes a
+    threads: forward passes that run at once on a CPU, None to measure it. generator: `eager` runs networks as
+    they are, `auto` on the fastest path there is. host, metrics_port: where /metrics is served; 0 takes a
     free port. cached_generators: checkpoints kept on the device. micro_batch_timeout_s: a forward pass that
     takes longer is stuck, and the process ends itself. otlp_endpoint: of a collector of spans, None for none.
     """
 
     result_store_url: Annotated[str, StringConstraints(min_length=1)]
     default_model: Annotated[str, StringConstraints(min_length=1)] = "b-all@production"
-    encode_threads: Annotated[int, Field(ge=1, le=256)] = Field(default_factory=_cores)
+    generator: Literal["auto", "eager"] = "auto"
+    encode_threads: Annotated[int, Field(ge=1, le=256)] = Field(default_factory=usable_cores)
     cached_generators: Annotated[int, Field(ge=1, le=64)] = 2
     micro_batch_timeout_s: Annotated[float, Field(gt=0)] = 120.0
     host: str = "127.0.0.1"

@@ -205,7 +205,9 @@ def test_metrics_are_served(
         text = answer.read().decode()
 
     digest = tiny_checkpoint.digest[:16]
-    assert f'masan_worker_model_info{{digest="{digest}",model="tiny",model_version="tiny@1"}} 1.0' in text
+    (info,) = [line for line in text.splitlines() if line.startswith("masan_worker_model_info{")]
+    assert f'{{digest="{digest}",drawn_with="openvino ' in info
+    assert info.endswith('",model="tiny",model_version="tiny@1"} 1.0')
     assert "masan_model_load_duration_seconds_count 1.0" in text
 
 

@@ -211,7 +211,8 @@ class ImageRow(_Message):
     `file` is the path inside the archive. `offset` is where the file's bytes begin in the shard (a tar).
     sha256 and crc32 are of the file, pixels_sha256 and pixels_crc32 of the drawn uint8 RGB pixels, row by
     row, which a lossy encoding does not give back. quality: of a lossy encoding. gate: what the gate
-    measured.
+    measured. drawn_with: `eager`, or what ran the network instead, with its version; None of an image made
+    before it was kept.
     """
 
     file: str
@@ -236,6 +237,7 @@ class ImageRow(_Message):
     checkpoint_digest: Sha256
     torch_version: str
     device: str
+    drawn_with: str | None = None
 
 
 class JobSpec(_Message):

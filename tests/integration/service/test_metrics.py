@@ -135,7 +135,7 @@ def test_promtool_finds_no_fault_with_the_service(service: Service) -> None:
 
 def test_promtool_finds_no_fault_with_a_worker() -> None:
     metrics = WorkerMetrics(torch.device("cpu"))
-    metrics.model_info.labels("tiny", "tiny@1", "a" * 16).set(1)
+    metrics.model_info.labels("tiny", "tiny@1", "a" * 16, "eager").set(1)
     metrics.busy_seconds.inc()
 
     promtool(generate_latest(metrics.registry).decode())

@@ -1,14 +1,17 @@
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
 
 from model_store.errors import ModelNotFoundError, WeightsCorruptedError
+from model_store.generators.registry import Generator
+from model_store.prepared.prepare import PreparedGenerator
 from model_store.store import Checkpoint, ModelStore
-from tests.checkpoints import publish_tiny
+from tests.checkpoints import build_tiny, publish_tiny
 from worker.contract.messages import ModelRef
 from worker.errors import StoreUnavailableError
-from worker.generator_cache import GeneratorCache
+from worker.generator_cache import GeneratorCache, LoadedGenerator
 
 
 class _Cache(GeneratorCache):
@@ -25,8 +28,8 @@ class _Cache(GeneratorCache):
             on_change=self._hold,
         )
 
-    def _hold(self, checkpoints: list[Checkpoint]) -> None:
-        self.held = [checkpoint.reference for checkpoint in checkpoints]
+    def _hold(self, held: list[LoadedGenerator]) -> None:
+        self.held = [loaded.checkpoint.reference for loaded in held]
 
 
 def _ref(checkpoint: Checkpoint) -> ModelRef:
@@ -41,6 +44,33 @@ def test_a_generator_is_loaded_and_warmed_once(model_store: ModelStore, tiny_che
 
     assert cache.get(_ref(tiny_checkpoint)) is first
     assert cache.warmed == ["tiny@1"]
+
+
+def test_what_a_network_is_prepared_as_is_served(
+    model_store: ModelStore, tiny_checkpoint: Checkpoint
+) -> None:
+    given: list[Generator] = []
+    served = cast("Generator", build_tiny(seed=5))
+
+    def prepare(eager: Generator) -> PreparedGenerator:
+        given.append(eager)
+        return PreparedGenerator(served, "other 1")
+
+    cache = GeneratorCache(
+        model_store,
+        torch.device("cpu"),
+        1,
+        prepare=prepare,
+        warm_up=lambda _loaded: None,
+        on_change=lambda _held: None,
+    )
+
+    loaded = cache.get(_ref(tiny_checkpoint))
+
+    assert len(given) == 1
+    assert (loaded.generator, loaded.drawn_with) == (served, "other 1")
+    assert cache.get(_ref(tiny_checkpoint)) is loaded
+    assert len(given) == 1
 
 
 def test_the_least_recently_used_one_is_dropped(model_store: ModelStore) -> None:

@@ -17,7 +17,9 @@ def test_defaults_need_the_two_stores_alone() -> None:
     assert settings.default_model == "b-all@production"
     assert settings.device == "auto"
     assert settings.host == "127.0.0.1"
-    assert settings.threads >= 1
+    assert settings.threads is None
+    assert settings.generator == "auto"
+    assert settings.encode_threads >= 1
 
 
 def test_two_workers_without_a_name_get_different_ones() -> None:
@@ -37,6 +39,7 @@ def test_settings_cannot_be_changed() -> None:
         ("MASAN_DEVICE", "tpu"),
         ("MASAN_THREADS", "0"),
         ("MASAN_THREADS", "many"),
+        ("MASAN_GENERATOR", "fast"),
         ("MASAN_ENCODE_THREADS", "-1"),
         ("MASAN_CACHED_GENERATORS", "0"),
         ("MASAN_MICRO_BATCH_TIMEOUT_S", "0"),
