@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.types import Scope
 
+from model_store.image_id import MAX_WALK_FRAMES, MIN_WALK_FRAMES
 from service.archives.formats import archive_formats
 from service.context import services_of
 from service.parameters import MAX_N
@@ -97,6 +98,8 @@ def _page(
             version=version("masan"),
             is_keyed=bool(services_of(request).key_ring),
             max_n=MAX_N,
+            min_frames=MIN_WALK_FRAMES,
+            max_frames=MAX_WALK_FRAMES,
             formats=archive_formats(),
             image_formats=get_args(ImageFormat),
             jpeg_quality=DEFAULT_JPEG_QUALITY,

@@ -56,7 +56,7 @@ class Visit:
         """Fill the form and send it."""
         self.page.locator("label.choice", has=self.page.locator(f"input[value='{class_slug}']")).click()
         self.page.get_by_label("Number of images").fill(str(n))
-        self.page.get_by_role("textbox", name="Seed").fill(str(seed))
+        self.page.locator("#seed").fill(str(seed))
         self.page.get_by_role("button", name="Generate").click()
 
     def expect_status(self, *statuses: str) -> None:

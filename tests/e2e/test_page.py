@@ -78,16 +78,40 @@ def test_several_classes_in_one_job_and_asking_for_the_same_again(visit: Visit) 
         field.fill("0")
     page.get_by_label("benign", exact=True).last.fill("1")
     page.get_by_label("pre_b", exact=True).last.fill("2")
-    page.get_by_role("textbox", name="Seed").fill("13")
+    page.locator("#seed").fill("13")
     page.get_by_role("button", name="Generate").click()
     visit.expect_status("succeeded")
-    page.get_by_role("textbox", name="Seed").fill("")
+    page.locator("#seed").fill("")
     page.get_by_role("button", name="Ask again").click()
 
     expect(page.locator("#job-title")).to_have_text("3 images, 1 benign, 2 pre_b")
     expect(page.locator("#gallery img")).to_have_count(3)
-    expect(page.get_by_role("textbox", name="Seed")).to_have_value("13")
+    expect(page.locator("#seed")).to_have_value("13")
     assert page.locator("#mix input").evaluate_all("all => all.map(one => one.value)") == ["1", "0", "2", "0"]
+    visit.check(refused=[])
+
+
+def test_a_walk_between_two_seeds_is_gone_step_by_step_and_by_itself(visit: Visit) -> None:
+    page = visit.open()
+
+    page.get_by_label("Walk to seed").fill("18")
+    visit.ask(n=4, seed=17)
+    visit.expect_status("succeeded")
+    expect(page.locator("#gallery img")).to_have_count(4)
+    page.get_by_role("slider", name="Step").press("ArrowRight")
+    expect(page.locator("#walk-frame")).to_have_text("frame 2 of 4")
+    pixels = "canvas => canvas.toDataURL()"
+    second = page.locator("#walk-picture").evaluate(pixels)
+    page.get_by_role("button", name="Play").click()
+    expect(page.locator("#walk-frame")).not_to_have_text("frame 2 of 4")
+    page.get_by_role("button", name="Stop").click()
+    page.get_by_role("slider", name="Step").press("End")
+    assert page.locator("#walk-picture").evaluate(pixels) != second
+    page.get_by_role("button", name="Image 3: pro_b, number 2").click()
+    expect(page.locator("#image-facts")).to_contain_text(".pro_b.17.2.0.10000.18.4")
+    page.get_by_role("button", name="Regenerate").click()
+
+    expect(page.locator("#again-verdict")).to_have_text("Drawn again: the same pixels", timeout=DONE_MS)
     visit.check(refused=[])
 
 

@@ -16,6 +16,7 @@ export async function prepare(onJob) {
   form.dataset.ready = "yes";
   $("model").addEventListener("change", () => showCheckpoint().catch(showProblem));
   $("truncation").addEventListener("input", showTruncation);
+  $("walk_to_seed").addEventListener("input", showWalk);
   $("draw-seed").addEventListener("click", () => {
     $("seed").value = crypto.getRandomValues(new BigUint64Array(1))[0];
   });
@@ -35,10 +36,11 @@ export async function repeat(job) {
   if (slugs.length > 1) {
     for (const field of $("mix").querySelectorAll("input")) field.value = job.mix[field.dataset.slug] || 0;
   }
-  const values = { n: job.n, seed: job.seed, truncation: job.truncation, format: job.format };
-  Object.assign(values, { image_format: job.image_format, quality: job.quality, gate: job.gate });
+  const values = { n: job.n, seed: job.seed, walk_to_seed: job.walk_to_seed, truncation: job.truncation };
+  Object.assign(values, { format: job.format, image_format: job.image_format, quality: job.quality, gate: job.gate });
   for (const [name, value] of Object.entries(values)) $(name).value = value ?? "";
   showTruncation();
+  showWalk();
   $("seed").focus();
 }
 
@@ -90,6 +92,14 @@ function showTruncation() {
   $("truncation-value").textContent = Number($("truncation").value).toFixed(2);
 }
 
+/** A walk takes no gate: a frame that is replaced would not lie on it. */
+function showWalk() {
+  const isWalk = $("walk_to_seed").value.trim() !== "";
+  if (isWalk) $("gate").value = "off";
+  else if ($("gate").disabled) $("gate").value = $("gate").dataset.usual;
+  $("gate").disabled = isWalk;
+}
+
 async function submit(form, onJob) {
   clearProblem();
   const button = form.querySelector("button[type=submit]");
@@ -104,7 +114,7 @@ async function submit(form, onJob) {
 }
 
 async function ask() {
-  const names = ["model", "seed", "truncation", "format", "image_format", "quality", "gate"];
+  const names = ["model", "seed", "walk_to_seed", "truncation", "format", "image_format", "quality", "gate"];
   const query = Object.fromEntries(names.map((name) => [name, $(name).value.trim()]));
   const chosen = document.querySelector('input[name="class"]:checked')?.value;
   const headers = { "Idempotency-Key": randomKey() };

@@ -4,6 +4,7 @@ import { call, get, Problem, save, show, showBlob } from "./api.js";
 import { $, el, fillFacts, inTurn, say } from "./dom.js";
 
 const PAGE = 60;
+const MAX_PAGE = 250;
 const GATE = {
   luma: ["Mean luma", "of 255"],
   luma_sd: ["Spread of luma", "standard deviation"],
@@ -16,7 +17,7 @@ export class Gallery {
   constructor(job) {
     this.job = job;
     this.rows = [];
-    this.wanted = PAGE;
+    this.wanted = job.walk_to_seed === null ? PAGE : job.n;
     this.cursor = null;
     this.isOpen = true;
     this.grow = inTurn(() => this.load());
@@ -35,7 +36,7 @@ export class Gallery {
 
   async load() {
     while (this.isOpen && this.rows.length < this.wanted && this.cursor !== "end") {
-      const query = { cursor: this.cursor, limit: this.wanted - this.rows.length };
+      const query = { cursor: this.cursor, limit: Math.min(this.wanted - this.rows.length, MAX_PAGE) };
       const page = await get(`${this.job.links.self}/images`, { query });
       if (!this.isOpen) return;
       this.cursor = page.next_cursor ?? "end";
@@ -48,7 +49,8 @@ export class Gallery {
   add(row) {
     const at = this.rows.push(row) - 1;
     const name = `Image ${row.i + 1}: ${row.class}, number ${row.index}`;
-    const picture = el("img", { alt: "", width: row.width, height: row.height, loading: "lazy" });
+    const loading = this.job.walk_to_seed === null ? "lazy" : "eager"; // a walk is drawn from its tiles
+    const picture = el("img", { alt: "", width: row.width, height: row.height, loading });
     const button = el("button", { type: "button", "aria-label": name, onclick: () => this.openImage(at) }, picture);
     $("gallery").append(el("li", {}, button));
     show(picture, row.url).catch(() => button.classList.add("missing"));

@@ -4,6 +4,7 @@ import { call, follow, get, isOver, save } from "./api.js";
 import { repeat, showProblem } from "./ask.js";
 import { $, count, duration, el, fillFacts, images, inTurn, say } from "./dom.js";
 import { Gallery } from "./gallery.js";
+import { WalkPlayer } from "./walk.js";
 
 let open = null;
 
@@ -15,6 +16,7 @@ export async function openJob(id, onChange) {
   const job = await get(`/jobs/${id}`);
   const stop = new AbortController();
   const mine = { id, stop, gallery: new Gallery(job), said: "" };
+  if (job.walk_to_seed !== null) mine.player = new WalkPlayer(job, mine.gallery);
   open = mine;
   const look = inTurn(async () => {
     if (stop.signal.aborted) return;
@@ -23,6 +25,7 @@ export async function openJob(id, onChange) {
     render(mine, onChange);
     if (before !== mine.job.status) onChange();
     if (mine.job.links.images) await mine.gallery.grow();
+    mine.player?.update();
   });
   const update = () => look().catch((error) => stop.signal.aborted || showProblem(error));
   mine.update = update;
@@ -36,6 +39,7 @@ export function close() {
   if (!open) return;
   open.stop.abort();
   open.gallery.close();
+  open.player?.close();
   open = null;
   $("job-body").hidden = true;
   $("job-none").hidden = false;
@@ -60,6 +64,7 @@ function render(mine, onChange) {
   fillFacts($("job-facts"), [
     ["Job", el("code", {}, job.id)],
     ["Seed", el("code", {}, job.seed)],
+    ["Walk to seed", job.walk_to_seed && el("code", {}, job.walk_to_seed)],
     ["Truncation", String(job.truncation)],
     ["Checkpoint", `${job.model.name}@${job.model.version}`],
     ["Gate", job.gate],
@@ -70,8 +75,11 @@ function render(mine, onChange) {
   announce(mine);
 }
 
-export const className = (job) =>
-  job.class === "mixed" ? Object.entries(job.mix).map(([slug, n]) => `${n} ${slug}`).join(", ") : job.class;
+/** Of what a job makes images; a walk says so. */
+export function className(job) {
+  if (job.class === "mixed") return Object.entries(job.mix).map(([slug, n]) => `${n} ${slug}`).join(", ");
+  return job.walk_to_seed === null ? job.class : `${job.class}, walk to ${job.walk_to_seed}`;
+}
 
 export function showStatus(node, status) {
   node.textContent = status;
