@@ -117,7 +117,7 @@ class Submitter:
         ttl_s = self._result_ttl_s if request.ttl_s is None else request.ttl_s
         expires_at = now + ttl_s
         webhook = [] if request.webhook is None else webhook_fields(spec.job_id, request.webhook)
-        fields = job_fields(spec, spec.model_dump_json(), now=now, expires_at=expires_at)
+        fields = job_fields(spec, spec.to_wire_json(), now=now, expires_at=expires_at)
         need = request.storage_need
         arguments: list[str | bytes | int | float] = [
             spec.job_id,
@@ -136,7 +136,7 @@ class Submitter:
             expires_at,
             keys.EVENTS_MAX_LENGTH,
             f"created:{spec.class_slug}:{priority}",
-            "" if front_spec is None else front_spec.model_dump_json(),
+            "" if front_spec is None else front_spec.to_wire_json(),
             int(ttl_s + RECORD_TTL_S),
             len(webhook),
             len(fields),

@@ -43,7 +43,7 @@ def enqueue_chunk(queue: Queue, request: ChunkRequest, *, at_front: bool = False
     """Put a chunk into the queue; a failing one is tried twice more, ahead of the others."""
     return queue.enqueue_call(
         func=keys.CHUNK_PATH,
-        args=(request.model_dump(mode="json"),),
+        args=(request.to_wire(),),
         job_id=keys.chunk_job_id(request.job_id, request.chunk_index, attempt),
         at_front=at_front,
         timeout=CHUNK_TIMEOUT_S,

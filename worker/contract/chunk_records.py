@@ -60,7 +60,7 @@ class ChunkRecord(NamedTuple):
 
     @classmethod
     def of(cls, request: ChunkRequest, *, attempt: int = 1) -> "ChunkRecord":
-        arguments = (request.model_dump(mode="json"),)
+        arguments = (request.to_wire(),)
         call = json.dumps((keys.CHUNK_PATH, None, arguments, {})).encode()
         return cls(
             rq_id=keys.chunk_job_id(request.job_id, request.chunk_index, attempt),

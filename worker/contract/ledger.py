@@ -65,7 +65,7 @@ class JobLedger:
                 keys.EVENTS_MAX_LENGTH,
                 label_of(spec),
                 int(spec.at_front),
-                *job_fields(spec, spec.model_dump_json(), now=now, expires_at=expires_at),
+                *job_fields(spec, spec.to_wire_json(), now=now, expires_at=expires_at),
             ],
         )
         return bool(created)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -18,7 +18,27 @@ MAX_REPORT_IMAGES = 2_000
 
 
 class _Message(BaseModel):
+    """Asks for something: a process that does not know a field must not act on the others.
+
+    A field that is added is None by default, and None is not written, so that processes of the release before
+    take every message that does not use it.
+    """
+
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def to_wire(self) -> dict[str, Any]:
+        """As JSON's objects."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    def to_wire_json(self) -> str:
+        """As text."""
+        return self.model_dump_json(exclude_none=True)
+
+
+class _Told(_Message):
+    """Tells what was done: what a reader of the release before does not know, it leaves out."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class JobStatus(StrEnum):
@@ -186,7 +206,7 @@ class ChunkRequest(_Message):
     traceparent: Traceparent | None = None
 
 
-class ChunkResult(_Message):
+class ChunkResult(_Told):
     """What a finished chunk left in the result store.
 
     `rejected` counts images the gate replaced, `rejections` the same by reason. sidecar_sha256: None of a
@@ -205,7 +225,7 @@ class ChunkResult(_Message):
     seconds: Annotated[float, Field(ge=0)]
 
 
-class ImageRow(_Message):
+class ImageRow(_Told):
     """One line of a shard's sidecar and of the job's `manifest.jsonl`.
 
     `file` is the path inside the archive. `offset` is where the file's bytes begin in the shard (a tar).

@@ -23,7 +23,7 @@ def enqueue_report(queue: Queue, request: ReportRequest, *, losses: int = 0, at_
     """Put a report into the queue. RQ retries nothing: the service's reaper finds what was lost."""
     return queue.enqueue_call(
         func=keys.REPORT_PATH,
-        args=(request.model_dump(mode="json"),),
+        args=(request.to_wire(),),
         job_id=keys.report_rq_id(request.report_id, losses),
         at_front=at_front,
         timeout=REPORT_TIMEOUT_S,
