@@ -9,7 +9,7 @@ from tests.integration.service.harness import Service
 
 pytestmark = pytest.mark.integration
 
-WALK = {"class": "pro_b", "n": 5, "seed": 7, "walk_to_seed": 8, "gate": "off"}
+WALK: dict[str, str | int] = {"class": "pro_b", "n": 5, "seed": 7, "walk_to_seed": 8, "gate": "off"}
 
 
 def test_a_walk_is_a_job_whose_frames_have_ids_of_their_own(service: Service) -> None:
