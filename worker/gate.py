@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from model_store.quality.luma import LUMA_WEIGHTS, above_scale_bar, mean_luma
 from model_store.quality.reference_set import ReferenceSet
@@ -43,8 +44,8 @@ _LIMITS: Final = {
 }
 
 
-_LUMA_WEIGHTS: Final = tuple(np.uint16(round(weight * 256)) for weight in LUMA_WEIGHTS)
-"""They sum up to 256, so that 16 bits hold every sum."""
+_TO_LUMA: Final = (*(round(weight * 256) / 256 for weight in LUMA_WEIGHTS), 0.0)
+"""Weights that floats hold exactly, and a sum of 1: a level is rounded as whole numbers would be."""
 
 
 class Range(NamedTuple):
@@ -144,12 +145,9 @@ class Gate:
 
 def _luma_spread(pixels: Pixels) -> tuple[float, int]:
     """Standard deviation of luma above any scale bar, and how many of its 256 levels occur."""
-    rows = above_scale_bar(pixels)
-    luma = np.full(rows.shape[:2], 128, dtype=np.uint16)  # half of a level, for rounding
-    for channel, weight in enumerate(_LUMA_WEIGHTS):
-        luma += rows[..., channel] * weight
-    count = np.bincount((luma >> 8).ravel(), minlength=256)
-    share, level = count / luma.size, np.arange(256)
+    luma = Image.fromarray(above_scale_bar(pixels)).convert("L", _TO_LUMA)
+    count = np.array(luma.histogram())
+    share, level = count / count.sum(), np.arange(256)
     mean = share @ level
     return float(np.sqrt(share @ np.square(level - mean))), int(np.count_nonzero(count))
 

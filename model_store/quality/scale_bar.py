@@ -10,6 +10,7 @@ the last one carries a box of its own kind.
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -78,14 +79,23 @@ def _native_corner(image: ImageArray) -> npt.NDArray[np.float32]:
     size_px = image.shape[0]
     if size_px == NATIVE_SIZE_PX:
         return image[_CORNER_START:, _CORNER_START:].astype(np.float32)
-    position = (np.arange(_CORNER_START, NATIVE_SIZE_PX) + 0.5) * size_px / NATIVE_SIZE_PX - 0.5
-    low = np.clip(np.floor(position).astype(int), 0, size_px - 1)
-    high = np.minimum(low + 1, size_px - 1)
-    weight = (position - low).astype(np.float32)
-    rows = image[low] * (1 - weight)[:, None, None] + image[high] * weight[:, None, None]
+    start, low, high, weight = _sampling(size_px)
+    corner = image[start:, start:]
+    rows = corner[low] * (1 - weight)[:, None, None] + corner[high] * weight[:, None, None]
     return np.asarray(
         rows[:, low] * (1 - weight)[None, :, None] + rows[:, high] * weight[None, :, None], dtype=np.float32
     )
+
+
+@lru_cache(maxsize=16)
+def _sampling(
+    size_px: int,
+) -> tuple[int, npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32]]:
+    """First pixel of the corner; of each native pixel the two it lies between, and the second's weight."""
+    position = (np.arange(_CORNER_START, NATIVE_SIZE_PX) + 0.5) * size_px / NATIVE_SIZE_PX - 0.5
+    low = np.clip(np.floor(position).astype(np.intp), 0, size_px - 1)
+    high = np.minimum(low + 1, size_px - 1)
+    return int(low[0]), low - low[0], high - low[0], (position - low).astype(np.float32)
 
 
 def _part(

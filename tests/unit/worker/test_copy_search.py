@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 import pytest
+from PIL import Image, ImageFilter
 
 from model_store.quality.projected_thumbnails import ProjectedThumbnails
 from model_store.quality.thumbnails import ThumbnailIndex
@@ -44,3 +45,41 @@ def test_it_leaves_the_set_as_it_is(smears: list[ImageArray], thumbnails: Projec
 
 def test_an_image_without_structure_is_like_nothing(thumbnails: ProjectedThumbnails) -> None:
     assert abs(CopySearch(thumbnails).nearest(np.full((224, 224, 3), 240, dtype=np.uint8))) < 0.5
+
+
+def blobs(seed: int) -> ImageArray:
+    """Quick to make, and as smooth as a smear: what many images are like is searched by way of a screen."""
+    noise = np.random.default_rng(seed).integers(0, 256, (56, 56, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(noise).filter(ImageFilter.GaussianBlur(2)))
+
+
+@pytest.fixture(scope="module")
+def many() -> ProjectedThumbnails:
+    return ProjectedThumbnails.of(ThumbnailIndex.from_images([blobs(seed) for seed in range(600)]))
+
+
+@pytest.mark.parametrize("in_bytes", [False, True], ids=["floats", "bytes"])
+def test_among_many_it_finds_the_same_as_without_a_screen(many: ProjectedThumbnails, in_bytes: bool) -> None:
+    search = CopySearch(many, in_bytes=in_bytes)
+    half = (0.5 * blobs(5).astype(float) + 0.5 * blobs(1000)).round().astype(np.uint8)
+    queries = [
+        *(blobs(seed) for seed in range(1000, 1020)),
+        blobs(3)[:, ::-1],
+        half,
+        blobs(7).transpose(1, 0, 2),
+    ]
+
+    found = [search.nearest(np.ascontiguousarray(query)) for query in queries]
+
+    assert found == pytest.approx(many.search(queries).correlation, abs=1e-5)
+    assert max(found[:20]) < 0.6 < min(found[20], found[22])
+
+
+def test_bytes_and_floats_find_the_same(many: ProjectedThumbnails) -> None:
+    images = [blobs(seed) for seed in range(1000, 1010)]
+
+    by_bytes, by_floats = (
+        [CopySearch(many, in_bytes=in_bytes).nearest(image) for image in images] for in_bytes in (True, False)
+    )
+
+    assert by_bytes == by_floats

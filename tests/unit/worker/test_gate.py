@@ -160,3 +160,14 @@ def test_a_verdict_is_the_same_each_time() -> None:
 def test_off_has_no_gate() -> None:
     with pytest.raises(KeyError):
         Gate(GateLevel.OFF, NO_REFERENCE)
+
+
+@pytest.mark.parametrize("size_px", [16, 31, 224, 256])
+def test_spread_of_luma_is_that_of_whole_numbers(size_px: int) -> None:
+    noise = np.random.default_rng(size_px).integers(0, 256, (size_px, size_px, 3), dtype=np.uint8)
+    rows = noise[: round(size_px * 192 / 224)].astype(np.int64)
+    luma = (77 * rows[..., 0] + 150 * rows[..., 1] + 29 * rows[..., 2] + 128) >> 8
+
+    measured = Gate(DEFAULT, NO_REFERENCE).judge(noise, "early", is_finite=True).measured
+
+    assert measured["luma_sd"] == round(float(luma.std()), 2)
