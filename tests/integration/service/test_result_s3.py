@@ -2,10 +2,13 @@
 
 import hashlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
+from masan import Client
+from masan.archive_digests import check_archive
 from tests.integration.service.harness import Service
 from tests.integration.service.test_s3 import endpoint, settings
 
@@ -65,3 +68,15 @@ def test_other_archives_are_streamed(service: Service, name: str) -> None:
 
     assert (whole.status_code, len(whole.content)) == (200, int(whole.headers["content-length"]))
     assert service.client.get(url, headers={"Range": "bytes=100-199"}).content == whole.content[100:200]
+
+
+@pytest.mark.parametrize("name", ["zip", "parquet"])
+def test_the_client_follows_to_the_store_without_its_key(service: Service, tmp_path: Path, name: str) -> None:
+    job_id = service.finished_job(format=name)
+    with Client(str(service.client.base_url), api_key="x" * 20) as client:
+        path = client.download(job_id, tmp_path / "archive")
+        shard = next(client.shards(job_id))
+        content = client.download_shard(shard, tmp_path / "shard.tar").read_bytes()
+
+    check_archive(path)
+    assert hashlib.sha256(content).hexdigest() == shard.sha256
