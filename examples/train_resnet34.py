@@ -29,9 +29,9 @@ B_ALL = {"Benign": "benign", "Early": "early_pre_b", "Pre": "pre_b", "Pro": "pro
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
 COST = """cost:
-  a step of 16 images takes 0.7 seconds of one CPU core (Xeon) at 96 px, 0.45 at 64 px and five to six times as
-  much at 224 px as at 96. The default, 2 epochs of 400 real images and as many synthetic ones, is 100 steps for
-  each of the two runs: two and a half minutes of one core, besides making the synthetic images."""
+  a step of 16 images takes 0.7 seconds of one CPU core (Xeon) at 96 px, 0.45 at 64 px and five to six times
+  as much at 224 px as at 96. The default, 2 epochs of 400 real images and as many synthetic ones, is 100
+  steps for each of the two runs: two and a half minutes of one core, besides making the synthetic images."""
 
 Labelled = list[tuple[Path, str]]
 

@@ -28,6 +28,14 @@ LONGER_FOR_A_REASON: dict[str, str] = {}
 """Path -> why the file may be longer than MAX_LINES."""
 
 TESTED_THROUGH = {
+    "masan/api_flows.py": "tests/integration/service/test_python_client.py",
+    "masan/async_client.py": "tests/integration/service/test_python_client.py",
+    "masan/connection.py": "tests/integration/service/test_jobs_command.py",
+    "masan/dataset.py": "tests/integration/service/test_synthetic_dataset.py",
+    "masan/download_flows.py": "tests/integration/service/test_python_client.py",
+    "masan/job.py": "tests/integration/service/test_python_client.py",
+    "masan/job_flows.py": "tests/integration/service/test_python_client.py",
+    "masan/shard_cache.py": "tests/integration/service/test_synthetic_dataset.py",
     "masan/listing.py": "tests/e2e/test_command.py",
     "masan/tether.py": "tests/unit/masan/test_processes.py",
     "service/catalogue.py": "tests/integration/service/test_models.py",
