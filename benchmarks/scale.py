@@ -7,7 +7,7 @@
 Workers are real processes on a private Valkey behind a real service; in place of the network each has a
 sleep that makes 20 images a second (`--rate`), of pictures that the real network drew. One job is submitted
 over HTTP for each number of workers. Efficiency is images/s of N workers, as a share of N times those of one.
-Where the machine's cores are the limit, the last column is near 1, and smaller pictures are tried besides.
+Where the machine's cores are the limit, the last column is near 1, and small pictures without a gate follow.
 
 The other two parts let one worker empty a queue without waiting for any generator, count its commands, and
 send the recorded bytes again for other jobs, from more and more processes, until Valkey takes no more.
@@ -52,10 +52,12 @@ def pictures_of(fleet: Fleet, size_px: int) -> Path:
     return fleet.folder / f"pictures-{size_px}.npy"
 
 
-def scale_out(fleet: Fleet, size_px: int, counts: list[int], arguments: argparse.Namespace) -> list[Rate]:
-    """Print a line for each number of workers."""
+def scale_out(
+    fleet: Fleet, size_px: int, gate: str, counts: list[int], arguments: argparse.Namespace
+) -> Rate:
+    """Print a line for each number of workers; the last one's rate."""
     pictures = pictures_of(fleet, size_px)
-    print(f"\n{size_px} px, gate {arguments.gate}, {arguments.rate:g} images/s a worker at most")
+    print(f"\n{size_px} px, gate {gate}, {arguments.rate:g} images/s a worker at most")
     print(
         "workers  images/s  efficiency  images a chunk  CPU ms an image: workers  service  Valkey  cores busy"
     )
@@ -63,7 +65,7 @@ def scale_out(fleet: Fleet, size_px: int, counts: list[int], arguments: argparse
     for number, count in enumerate(counts):
         fleet.add_workers(count - len(fleet.workers), pictures, arguments.rate)
         images = round(count * arguments.rate * arguments.seconds)
-        rate = fleet.measure(images, arguments.gate, seed=size_px + number)
+        rate = fleet.measure(images, gate, seed=size_px + number)
         rates.append(rate)
         cpu = rate.cpu_ms
         print(
@@ -72,7 +74,7 @@ def scale_out(fleet: Fleet, size_px: int, counts: list[int], arguments: argparse
             flush=True,
         )
     fleet.stop_workers()
-    return rates
+    return rates[-1]
 
 
 def efficiency(rates: list[Rate]) -> float:
@@ -82,11 +84,11 @@ def efficiency(rates: list[Rate]) -> float:
 
 
 def measure_workers(fleet: Fleet, arguments: argparse.Namespace) -> None:
-    """The wanted size, and smaller pictures if the cores could not encode so many."""
-    rates = scale_out(fleet, arguments.size, arguments.workers, arguments)
-    if rates[-1].busy > BUSY and arguments.size > SMALL_PX:
-        print(f"The cores are {rates[-1].busy:.0%} busy: what ends here is this machine, not the queue.")
-        scale_out(fleet, SMALL_PX, [arguments.workers[0], arguments.workers[-1]], arguments)
+    """As asked, and without a gate on small pictures if the cores could not judge and encode so many."""
+    last = scale_out(fleet, arguments.size, arguments.gate, arguments.workers, arguments)
+    if last.busy > BUSY and (arguments.size, arguments.gate) != (SMALL_PX, "off"):
+        print(f"The cores are {last.busy:.0%} busy: what ends here is this machine, not the queue.")
+        scale_out(fleet, SMALL_PX, "off", [arguments.workers[0], arguments.workers[-1]], arguments)
 
 
 def measure_commands(fleet: Fleet, arguments: argparse.Namespace) -> list[ChunkLife]:
@@ -97,18 +99,17 @@ def measure_commands(fleet: Fleet, arguments: argparse.Namespace) -> list[ChunkL
     fleet.stop_service()
     pictures = pictures_of(fleet, TINY_PX)
     idle = idle_commands(fleet, pictures)
-    print(f"\na chunk's life, forward passes of {arguments.micro_batch} images")
-    print(
-        "images  sent  round trips  executed  an image: sent  executed  bytes: job  queued chunk  done chunk"
-    )
+    print(f"\na chunk's life, forward passes of {arguments.micro_batch} images; bytes of Valkey's memory")
+    print("                                per image                          of each chunk")
+    print("images  sent  trips  executed   sent  executed  a job  queued  made, 60 s  done  events")
     lives = []
     for images in CHUNK_SIZES:
         life = life_of_chunks(fleet, images, pictures, arguments.micro_batch, idle)
         lives.append(life)
         print(
-            f"{images:6}  {life.sent:4.1f}  {life.round_trips:11.1f}  {life.executed:8.1f}"
-            f"  {life.sent / images:15.3f}  {life.executed / images:8.3f}"
-            f"  {life.job_bytes:10.0f}  {life.queued_bytes:12.0f}  {life.done_bytes:4.0f}",
+            f"{images:6}  {life.sent:4.1f}  {life.round_trips:5.1f}  {life.executed:8.1f}"
+            f"  {life.sent / images:5.2f}  {life.executed / images:8.2f}  {life.job_bytes:5.0f}"
+            f"  {life.queued_bytes:6.0f}  {life.made_bytes:10.0f}  {life.done_bytes:4.0f}  {life.event_bytes:6.0f}",
             flush=True,
         )
     return lives
@@ -123,7 +124,7 @@ def measure_saturation(fleet: Fleet, lives: list[ChunkLife]) -> None:
         load = saturate(fleet, life, os.cpu_count() or 1, is_pipelined=False)
         show_load(f"{life.images:3} a chunk, as recorded", load, life)
     best = 0.0
-    for processes in range(1, (os.cpu_count() or 1) + 2):
+    for processes in range(1, 2 * (os.cpu_count() or 1) + 2):
         load = saturate(fleet, lives[-1], processes, is_pipelined=True)
         show_load(f"{lives[-1].images:3} a chunk, pipelined by {processes}", load, lives[-1])
         if load.chunks_per_second < 1.05 * best:

@@ -32,8 +32,10 @@ _ASKING = frozenset({"info", "flushall", "auth", "hello", "client", "ping", "sel
 class ChunkLife:
     """What one chunk of `images` images costs, with its share of its job; see `life_of_chunks`.
 
-    sent, round_trips: by the processes. executed: by Valkey, with what scripts call. job_bytes: of a job
-    without its chunks. queued_bytes, done_bytes: of a chunk more. bursts: of `chunks` chunks.
+    sent, round_trips: by the processes. executed: by Valkey, with what scripts call. Bytes of its memory:
+    job_bytes of a job without its chunks; of each chunk queued_bytes while it waits, made_bytes for a minute
+    after it was made; of these, done_bytes until the job's images expire, event_bytes a week longer. bursts:
+    of `chunks` chunks.
     """
 
     images: int
@@ -43,7 +45,9 @@ class ChunkLife:
     executed: float
     job_bytes: float
     queued_bytes: float
+    made_bytes: float
     done_bytes: float
+    event_bytes: float
     bursts: list[tuple[bytes, int]]
 
 
@@ -132,7 +136,9 @@ def life_of_chunks(fleet: Fleet, images: int, pictures: Path, micro_batch: int, 
         executed=(written + executed - idle) / _CHUNKS,
         job_bytes=(memory[1] - memory[0]) / jobs,
         queued_bytes=(memory[2] - memory[1]) / sum(min(spec.window, spec.chunk_count) for spec in specs),
-        done_bytes=(memory[3] - memory[1]) / _CHUNKS,
+        made_bytes=(memory[3] - memory[1]) / _CHUNKS,
+        done_bytes=_bytes_of(redis, [keys.done_key(spec.job_id) for spec in specs]) / _CHUNKS,
+        event_bytes=_bytes_of(redis, [keys.events_key(spec.job_id) for spec in specs]) / _CHUNKS,
         bursts=sent,
     )
 
@@ -213,6 +219,10 @@ def _executed(redis: "Redis") -> int:
 
 def _memory(redis: "Redis") -> int:
     return int(redis.info("memory")["used_memory"])
+
+
+def _bytes_of(redis: "Redis", names: list[str]) -> int:
+    return sum(int(redis.memory_usage(name, samples=0) or 0) for name in names)
 
 
 def _main_thread_seconds(redis: "Redis") -> float:

@@ -11,6 +11,7 @@ import time
 from itertools import chain
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
@@ -116,8 +117,8 @@ def record_burst(settings: dict[str, Any], pictures: str, micro_batch: int, log:
     _write_to(log)
     configure_logging("WARNING")
     _stand_in(pictures, 0)
-    process = WorkerProcess(WorkerSettings(**settings))
-    process.sampler.micro_batch = micro_batch
+    with patch("worker.sampler.micro_batch_for", lambda _device: micro_batch):
+        process = WorkerProcess(WorkerSettings(**settings))
     with recorded() as bursts:
         process.run(burst=True)
     answers.put([(burst.data, burst.commands) for burst in _between_first_and_last_look(bursts)])
