@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -172,6 +173,18 @@ def told_by_both(fleet: Fleet) -> set[str]:
     worker = r"stage_|batch_|gpu_|model_load_|worker_busy_|worker_model_"
     own = re.compile(f"masan_({service}|{worker}|redis_errors)")
     return {name for name in fleet.labels if name.startswith("masan_") and not own.match(name)}
+
+
+def test_every_metric_is_documented_and_no_other(fleet: Fleet) -> None:
+    page = (Path(__file__).parents[2] / "docs/http-api.md").read_text()
+    samples = {name for name in fleet.labels if re.match(r"masan_.*(?<!_created)$", name)}
+    exposed = {name if name in page else re.sub("_(bucket|sum|count)$", "", name) for name in samples}
+    documented = set(re.findall(r"`(masan_[a-z_]+)(?:\{[^`]*)?`", page))
+    with_floor = {name for name in exposed if name.endswith("_floor")}
+
+    assert exposed - with_floor - documented == set()
+    assert {name.removesuffix("_floor") for name in with_floor} <= documented
+    assert documented - exposed == ON_A_GPU_ALONE
 
 
 def test_there_is_something_to_count_twice(fleet: Fleet) -> None:
