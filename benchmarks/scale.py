@@ -106,12 +106,11 @@ def measure_commands(fleet: Fleet, arguments: argparse.Namespace) -> list[ChunkL
     for images in CHUNK_SIZES:
         life = life_of_chunks(fleet, images, pictures, arguments.micro_batch, idle)
         lives.append(life)
-        print(
-            f"{images:6}  {life.sent:4.1f}  {life.round_trips:5.1f}  {life.executed:8.1f}"
-            f"  {life.sent / images:5.2f}  {life.executed / images:8.2f}  {life.job_bytes:5.0f}"
-            f"  {life.queued_bytes:6.0f}  {life.made_bytes:10.0f}  {life.done_bytes:4.0f}  {life.event_bytes:6.0f}",
-            flush=True,
-        )
+        commands = f"{life.sent:4.1f}  {life.round_trips:5.1f}  {life.executed:8.1f}"
+        per_image = f"{life.sent / images:5.2f}  {life.executed / images:8.2f}"
+        kept = f"{life.done_bytes:4.0f}  {life.event_bytes:6.0f}"
+        of_chunk = f"{life.queued_bytes:6.0f}  {life.made_bytes:10.0f}  {kept}"
+        print(f"{images:6}  {commands}  {per_image}  {life.job_bytes:5.0f}  {of_chunk}", flush=True)
     return lives
 
 
