@@ -114,12 +114,16 @@ def _gpu(is_available: bool, built_for: str | None) -> Finding:
 
 
 def _compiler(_: Patient) -> Iterator[Finding]:
-    found = next(filter(None, map(shutil.which, _COMPILERS)), None)
-    runtimes = [name for name in ("openvino", "onnxruntime") if find_spec(name) is not None]
-    if found or runtimes:
-        yield Finding("compiler", "ok", ", ".join(filter(None, [found, *runtimes])))
+    """What prepares generators on a CPU, and what torch compiles training with."""
+    if find_spec("openvino") is None:
+        advice = "pip install 'masan[worker]'; without it torch draws on the CPU alone, more slowly"
+        yield Finding("runtime", "look", "no OpenVINO to prepare generators with", advice)
     else:
-        advice = "install g++ (Debian: apt install g++); without it generators run unprepared, more slowly"
+        yield Finding("runtime", "ok", f"OpenVINO {version('openvino')}")
+    if found := next(filter(None, map(shutil.which, _COMPILERS)), None):
+        yield Finding("compiler", "ok", found)
+    else:
+        advice = "install g++ (Debian: apt install g++) where you train; torch.compile needs it"
         yield Finding("compiler", "look", "no C++ compiler", advice)
 
 
