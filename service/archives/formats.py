@@ -1,6 +1,7 @@
 """The archive formats: which there are here, and what each is called on the way."""
 
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from typing import Final, get_args
 
@@ -28,5 +29,10 @@ PARQUET_EXTRA: Final = "masan[parquet]"
 def archive_formats() -> tuple[ArchiveFormat, ...]:
     """What this installation can make: parquet only where pyarrow is there."""
     formats: tuple[ArchiveFormat, ...] = get_args(ArchiveFormat)
-    has_pyarrow = find_spec("pyarrow") is not None
-    return tuple(name for name in formats if name != "parquet" or has_pyarrow)
+    return tuple(name for name in formats if name != "parquet" or _has_pyarrow())
+
+
+@cache
+def _has_pyarrow() -> bool:
+    """Asked once: it looks through the folders of all that is installed."""
+    return find_spec("pyarrow") is not None

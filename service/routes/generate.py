@@ -13,6 +13,7 @@ from model_store.image_id import MAX_SEED
 from service.archives.formats import FORMATS
 from service.auth import Principal, Scope, require, tenant_of
 from service.context import Services, ServicesDep
+from service.direct_route import DirectRoute
 from service.downloads import Conditions
 from service.generate_parameters import Asked, AskedDep
 from service.generation import RETRY_AFTER_S, GenerationRequest, class_counts
@@ -28,7 +29,7 @@ from service.submission import Submitted
 from service.webhooks import REQUEST_BODY, checked_webhook
 from worker.contract.messages import ArchiveFormat
 
-router = APIRouter(tags=["generate"])
+router = APIRouter(tags=["generate"], route_class=DirectRoute)
 
 _JSON: Final = "application/json"
 _ANY_ARCHIVE: Final = "application/octet-stream"

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from service.auth import JobReaderDep, JobWriterDep, Principal
 from service.byte_range import etag_matches
 from service.context import Services, ServicesDep
+from service.direct_route import DirectRoute
 from service.generation import RETRY_AFTER_S
 from service.job_listing import Cursor, JobFilter, page_of_jobs
 from service.openapi import problems
@@ -19,7 +20,7 @@ from service.schemas import JobBody, JobListBody
 from service.submission import Submitted
 from worker.contract.messages import JobStatus
 
-router = APIRouter(prefix="/jobs", tags=["jobs"])
+router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=DirectRoute)
 
 _POLL_S = 0.25
 
