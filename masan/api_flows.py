@@ -21,6 +21,7 @@ class GenerateOptions(TypedDict, total=False):
     """What `POST /generate` takes beside class and number; what is absent or None is the server's to choose.
 
     mix: images of each class, in place of class and number. seed: 0 to 2^64 - 1. truncation: over 0 to 1.
+    walk_to_seed: the images are steps of a walk from the first of `seed` to the first of this one; gate off.
     model: name, name@version or name@alias. format: zip, tar, npz, parquet. image_format: png, webp, jpeg.
     quality: 1 to 100 of a lossy one. gate: off, default, strict. priority: interactive, batch.
     deadline_s: the unfinished job then expires. metadata: texts of your own. webhook: url, secret, events.
@@ -29,6 +30,7 @@ class GenerateOptions(TypedDict, total=False):
 
     mix: Mapping[str, int] | None
     seed: int | None
+    walk_to_seed: int | None
     truncation: float | None
     model: str | None
     format: str | None

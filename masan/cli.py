@@ -59,6 +59,15 @@ Seed = Annotated[
         "--seed", min=0, max=2**64 - 1, help="The same seed gives the same images; default: random."
     ),
 ]
+WalkToSeed = Annotated[
+    int | None,
+    typer.Option(
+        "--walk-to-seed",
+        min=0,
+        max=2**64 - 1,
+        help="The images are steps of a walk from the first of --seed to the first of this one; ungated.",
+    ),
+]
 _OURS = frozenset({"model_store", "training", "worker"})
 """Packages whose errors are made for people to read."""
 _STARTED = time.monotonic()
@@ -125,6 +134,7 @@ def generate(
         Path, typer.Option("-o", "--output", help="Folder for the images and their manifest.")
     ] = Path("out"),
     seed: Seed = None,
+    walk_to_seed: WalkToSeed = None,
     truncation: Annotated[
         float | None, typer.Option(help="0 < t <= 1; below 1: nearer to the average image, less varied.")
     ] = None,
@@ -157,6 +167,7 @@ def generate(
         n=n,
         output=output,
         seed=seed,
+        walk_to_seed=walk_to_seed,
         truncation=truncation,
         model=model,
         gate=gate,

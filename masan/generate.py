@@ -28,12 +28,16 @@ from masan.errors import ApiError
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateRequest:
-    """What to ask for and where to put it. None: the server chooses. `replace` an earlier job's images."""
+    """What to ask for and where to put it. None: the server chooses. `replace` an earlier job's images.
+
+    walk_to_seed: the images are steps of a walk to that seed's first, which no gate may judge.
+    """
 
     class_slug: str
     n: int
     output: Path
     seed: int | None = None
+    walk_to_seed: int | None = None
     truncation: float | None = None
     model: str | None = None
     gate: str | None = None
@@ -88,9 +92,10 @@ def generate_to_folder(
         request.class_slug,
         request.n,
         seed=request.seed,
+        walk_to_seed=request.walk_to_seed,
         truncation=request.truncation,
         model=request.model,
-        gate=request.gate,
+        gate=request.gate or (None if request.walk_to_seed is None else "off"),
         image_format=request.image_format,
         quality=request.quality,
         priority=request.priority,

@@ -40,6 +40,16 @@ def test_generate_saves_images_manifest_and_contact_sheet(base_url: str, tmp_pat
     assert "images/s" in said
 
 
+def test_generate_walks_from_one_seed_to_another(base_url: str, tmp_path: Path) -> None:
+    seeds, where = ("--seed", "7", "--walk-to-seed", "8"), ("-o", str(tmp_path / "out"), "--url", base_url)
+
+    masan("generate", "pro_b", "-n", "3", *seeds, *where)
+
+    saved = find_saved(tmp_path / "out")
+    assert saved is not None
+    assert [row["image_id"].rsplit(".", 2)[1:] for row in saved.rows] == [["8", "3"]] * 3
+
+
 def test_generate_replaces_an_earlier_job_only_when_told(base_url: str, tmp_path: Path) -> None:
     args = ("generate", "pro_b", "-n", "2", "-o", str(tmp_path / "out"), "--url", base_url)
     masan(*args, "--seed", "1")
@@ -60,6 +70,8 @@ def test_generate_replaces_an_earlier_job_only_when_told(base_url: str, tmp_path
         (["pro_b", "-n", "0"], 2, "n: "),
         (["pro_b", "-n", "1000000000"], 2, "n asks for 1000000000 images"),
         (["pro_b", "--truncation", "2"], 2, "truncation: "),
+        (["pro_b", "--seed", "7", "--walk-to-seed", "7"], 2, "walk_to_seed: is 7, as seed"),
+        (["pro_b", "--walk-to-seed", "7", "--gate", "strict"], 2, "a walk takes no gate"),
         (["pro_b", "--model", "nobody"], 2, "no checkpoint 'nobody'"),
     ],
 )

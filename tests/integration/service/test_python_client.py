@@ -73,6 +73,12 @@ def test_every_parameter_reaches_the_job(client: Client) -> None:
     assert job.body["priority"] == "interactive"
 
 
+def test_a_walk_is_asked_for(client: Client) -> None:
+    job = client.submit("pro_b", 5, seed=7, walk_to_seed=2**64 - 1, gate="off")
+
+    assert (job.n, job.body["walk_to_seed"]) == (5, str(2**64 - 1))
+
+
 def test_an_unknown_parameter_is_refused_before_it_is_sent(client: Client) -> None:
     with pytest.raises(TypeError, match="no parameter 'sed'"):
         client.submit("pro_b", 1, sed=5)  # type: ignore[call-arg]
