@@ -34,6 +34,8 @@ SMALL_PX = 64
 TINY_PX = 16
 """Where commands are counted, and no image is looked at."""
 CHUNK_SIZES = (1, 32, 64, 256)
+ROUNDS = 3
+"""Of which the one counts in which a chunk cost least: other programs only ever make it dearer."""
 
 
 def draw_pictures(fleet: Fleet, sizes_px: list[int]) -> None:
@@ -70,7 +72,8 @@ def scale_out(
         cpu = rate.cpu_ms
         print(
             f"{count:7}  {rate.images_per_second:8.1f}  {efficiency(rates):10.3f}  {rate.chunk_images:14}"
-            f"  {cpu['workers']:24.2f}  {cpu['service']:7.3f}  {cpu['valkey']:6.3f}  {rate.busy:10.2f}",
+            f"  {cpu['workers']:7.2f}  {cpu['service']:7.3f}  {cpu['valkey']:6.3f}"
+            f"  {rate.connections:11}  {rate.busy:10.2f}",
             flush=True,
         )
     fleet.stop_workers()
@@ -106,11 +109,11 @@ def measure_commands(fleet: Fleet, arguments: argparse.Namespace) -> list[ChunkL
     for images in CHUNK_SIZES:
         life = life_of_chunks(fleet, images, pictures, arguments.micro_batch, idle)
         lives.append(life)
-        commands = f"{life.sent:4.1f}  {life.round_trips:5.1f}  {life.executed:8.1f}"
+        per_chunk = f"{life.sent:4.1f}  {life.round_trips:5.1f}  {life.executed:8.1f}"
         per_image = f"{life.sent / images:5.2f}  {life.executed / images:8.2f}"
         kept = f"{life.done_bytes:4.0f}  {life.event_bytes:6.0f}"
         of_chunk = f"{life.queued_bytes:6.0f}  {life.made_bytes:10.0f}  {kept}"
-        print(f"{images:6}  {commands}  {per_image}  {life.job_bytes:5.0f}  {of_chunk}", flush=True)
+        print(f"{images:6}  {per_chunk}  {per_image}  {life.job_bytes:5.0f}  {of_chunk}", flush=True)
     return lives
 
 
@@ -120,8 +123,9 @@ def measure_saturation(fleet: Fleet, lives: list[ChunkLife]) -> None:
         "\nthe same bytes, again         chunks/s  commands/s  Valkey's core  CPU us a chunk  images/s a core"
     )
     for life in lives:
-        load = saturate(fleet, life, os.cpu_count() or 1, is_pipelined=False)
-        show_load(f"{life.images:3} a chunk, as recorded", load, life)
+        loads = [saturate(fleet, life, os.cpu_count() or 1, is_pipelined=False) for _ in range(ROUNDS)]
+        best_load = max(loads, key=lambda load: load.chunks_per_core)
+        show_load(f"{life.images:3} a chunk, as recorded", best_load, life)
     best = 0.0
     for processes in range(1, 2 * (os.cpu_count() or 1) + 2):
         load = saturate(fleet, lives[-1], processes, is_pipelined=True)

@@ -34,7 +34,10 @@ FORK.set_forkserver_preload(["worker.process"])
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A fleet at work. cpu_ms: of an image. busy: share of the machine's cores, whoever used them."""
+    """A fleet at work. cpu_ms: of an image. busy: share of the machine's cores, whoever used them.
+
+    connections: to Valkey.
+    """
 
     workers: int
     images: int
@@ -42,6 +45,7 @@ class Rate:
     chunk_images: int
     cpu_ms: Mapping[str, float]
     busy: float
+    connections: int
 
     @property
     def images_per_second(self) -> float:
@@ -114,6 +118,7 @@ class Fleet:
             chunk_images=max(images for _, images in done),
             cpu_ms={name: 1e3 * seconds / n for name, seconds in spent.items()},
             busy=busy / total,
+            connections=int(self.redis.info("clients")["connected_clients"]),
         )
 
     def submit(self, n: int, **more: str | int) -> str:

@@ -22,9 +22,9 @@ _CHUNKS = 16
 _WINDOW = 2
 _SUBMITS = 40
 _CONNECTIONS = 8
-_REPLAY_S = 3.0
+_REPLAY_S = 2.0
 _WORKER_S = 60.0
-_ASKING = frozenset({"info", "flushall", "auth", "hello", "client", "ping", "select"})
+_ASKING = frozenset({"info", "flushall", "memory", "auth", "hello", "client", "ping", "select"})
 """Commands of whoever measures, or of a connection's first moment."""
 
 
@@ -112,10 +112,13 @@ def life_of_chunks(fleet: Fleet, images: int, pictures: Path, micro_batch: int, 
     specs = [_spec(fleet, number, images, _CHUNKS // jobs) for number in range(jobs)]
     ledger, queue = JobLedger(redis), JobQueue(Redis.from_url(fleet.valkey_url))
     _load_scripts(ledger, queue, _spec(fleet, 999, images, 1))
-    now, before, memory = time.time(), _executed(redis), [_memory(redis)]
+    now, before, memory = time.time(), _executed(redis), list[int]()
     with recorded() as bursts:
         for spec in specs:
             ledger.create(spec, now=now, expires_at=now + 3600)
+        job_bytes = _bytes_of(
+            redis, [key(spec.job_id) for spec in specs for key in (keys.job_key, keys.events_key)]
+        )
         memory.append(_memory(redis))
         for spec in specs:
             queue.enqueue(islice(spec.chunks(), spec.window), at_front=False)
@@ -134,9 +137,9 @@ def life_of_chunks(fleet: Fleet, images: int, pictures: Path, micro_batch: int, 
         sent=sum(commands for _, commands in sent) / _CHUNKS,
         round_trips=len(sent) / _CHUNKS,
         executed=(written + executed - idle) / _CHUNKS,
-        job_bytes=(memory[1] - memory[0]) / jobs,
-        queued_bytes=(memory[2] - memory[1]) / sum(min(spec.window, spec.chunk_count) for spec in specs),
-        made_bytes=(memory[3] - memory[1]) / _CHUNKS,
+        job_bytes=job_bytes / jobs,
+        queued_bytes=(memory[1] - memory[0]) / sum(min(spec.window, spec.chunk_count) for spec in specs),
+        made_bytes=(memory[2] - memory[0]) / _CHUNKS,
         done_bytes=_bytes_of(redis, [keys.done_key(spec.job_id) for spec in specs]) / _CHUNKS,
         event_bytes=_bytes_of(redis, [keys.events_key(spec.job_id) for spec in specs]) / _CHUNKS,
         bursts=sent,
