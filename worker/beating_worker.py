@@ -8,12 +8,14 @@ import logging
 import os
 import signal
 import threading
+import time
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 from typing import Final, Generic, Protocol, TypeVar
 
+from redis.client import Pipeline
 from redis.exceptions import RedisError
 from rq import Queue, SimpleWorker
 from rq.executions import Execution
@@ -32,6 +34,7 @@ HEARTBEAT_TTL_S: Final = 10
 figure is a minute more."""
 MAINTENANCE_S: Final = 10
 WORKER_TTL_S: Final = 30
+_OWN_BEAT_S: Final = 1.0
 POLL_S: Final = 1
 """How long one blocking read waits, and so how late an idle worker notices that it is to stop."""
 STOP_LIMIT_S: Final = 12.0
@@ -53,6 +56,7 @@ class BeatingWorker(SimpleWorker):
     """One process, one queue, one job at a time. What a job does is the subclass's."""
 
     def __init__(self, queue: Queue, *, name: str) -> None:
+        self._beat_at = -_OWN_BEAT_S
         super().__init__(
             [queue],
             name=name,
@@ -85,6 +89,13 @@ class BeatingWorker(SimpleWorker):
     def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:  # noqa: ARG002 - RQ's signature
         """Seconds until a job without a beat counts as abandoned."""
         return HEARTBEAT_TTL_S
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
+        """As RQ's, which sends one before, after and between every two jobs: once a second is enough."""
+        now = time.monotonic()
+        if pipeline is not None or timeout is not None or now - self._beat_at >= _OWN_BEAT_S:
+            self._beat_at = now
+            super().heartbeat(timeout, pipeline)
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a signal handler
         """Stop as soon as the job lets go. Touches no connection: it may have been in use when we came."""
