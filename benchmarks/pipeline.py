@@ -41,21 +41,23 @@ def measure_rate(stack: ServingStack, bare: BareGenerator, arguments: argparse.N
     slug = stack.checkpoint.manifest.classes[-1]
     shares, firsts, rates, bares = [], [], [], []
     stack.wait(stack.submit(4 * stack.threads, slug))  # what is loaded at its first use
-    before = bare.images_per_second(arguments.bare_seconds)
+    before, _ = bare.images_per_second(arguments.bare_seconds)
     for number in range(arguments.rounds):
-        worker_before = stack.usage("worker").cpu_seconds
+        cpu = stack.usage("worker").cpu_seconds, stack.usage("service").cpu_seconds
         started = time.monotonic()
         job_id = stack.submit(arguments.n, slug, seed=number)
         stack.wait(job_id)
         stack.download(job_id)
         rate = arguments.n / (time.monotonic() - started)
-        worker_cpu = (stack.usage("worker").cpu_seconds - worker_before) / arguments.n
-        after = bare.images_per_second(arguments.bare_seconds)
+        worker_cpu = (stack.usage("worker").cpu_seconds - cpu[0]) / arguments.n
+        service_cpu = (stack.usage("service").cpu_seconds - cpu[1]) / arguments.n
+        after, bare_cpu = bare.images_per_second(arguments.bare_seconds)
         beside = (before + after) / 2
         first = first_image_s(stack, job_id) / (bare.micro_batch * stack.threads / beside)
         print(
             f"round {number + 1}: job {rate:.2f} images/s, bare {beside:.2f}, share {rate / beside:.3f}, "
-            f"first image after {first:.2f} micro-batches, worker {worker_cpu * 1e3:.1f} CPU ms an image"
+            f"first image after {first:.2f} micro-batches; CPU ms an image: worker {worker_cpu * 1e3:.1f}, "
+            f"service {service_cpu * 1e3:.1f}, bare {bare_cpu * 1e3:.1f}"
         )
         shares.append(rate / beside)
         firsts.append(first)

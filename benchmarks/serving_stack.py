@@ -180,9 +180,12 @@ class BareGenerator:
         self.micro_batch = process.sampler.micro_batch
         process.sampler.close()
 
-    def images_per_second(self, seconds: float) -> float:
-        """Drawn by all threads together, each until its first pass that ends after `seconds`."""
+    def images_per_second(self, seconds: float) -> tuple[float, float]:
+        """Drawn by all threads together, each until its first pass that ends after `seconds`; and CPU seconds
+        of an image."""
         rates: list[float] = []
+        counts: list[int] = []
+        cpu = time.process_time()
 
         def draw() -> None:
             count, started = 0, time.monotonic()
@@ -192,13 +195,14 @@ class BareGenerator:
                 sample_micro_batch(self._generator, self._digest, ids, labels, micro_batch=self.micro_batch)
                 count += len(ids)
             rates.append(count / elapsed)
+            counts.append(count)
 
         threads = [threading.Thread(target=draw) for _ in range(self._threads)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        return sum(rates)
+        return sum(rates), (time.process_time() - cpu) / sum(counts)
 
 
 @contextmanager
