@@ -3,6 +3,7 @@
 Source: RFC 6750 for `Authorization: Bearer`.
 """
 
+from functools import lru_cache
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
@@ -118,16 +119,19 @@ def check_origin(request: Request) -> None:
     given = [("Host", f"//{request.headers.get('host', '')}")]
     given += [("Origin", origin) for origin in request.headers.getlist("origin")]
     for header, value in given:
-        host = _host_name(value)
-        if not is_loopback(host) and host not in settings.allowed_hosts:
+        host, is_here = _host_of(value)
+        if not is_here and host not in settings.allowed_hosts:
             raise ForbiddenError(
                 f"{header} {host[:100]!r} is not this machine. Without API keys only loopback names and "
                 "MASAN_ALLOWED_HOSTS are answered."
             )
 
 
-def _host_name(url: str) -> str:
+@lru_cache(maxsize=256)
+def _host_of(url: str) -> tuple[str, bool]:
+    """Its name, and whether that means this machine."""
     try:
-        return urlsplit(url).hostname or ""
+        host = urlsplit(url).hostname or ""
     except ValueError:
-        return ""
+        host = ""
+    return host, is_loopback(host)

@@ -49,5 +49,8 @@ def configure_logging(level: str) -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    # What no line shows need not be found out: the source of the call, its thread and its process.
+    logging._srcfile = None  # as the logging HOWTO says
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     # Our middleware writes the access line, with the route and the request id.
     logging.getLogger("uvicorn.access").disabled = True

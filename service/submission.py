@@ -1,5 +1,6 @@
 """A job on its way into Redis: what the script that takes it is told, and what its answer means."""
 
+import json
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -50,7 +51,7 @@ class Submission:
     spec: JobSpec
     front_spec: JobSpec | None
     keys: list[str]
-    arguments: list[str | bytes | int | float]
+    arguments: list[str | bytes]
     now: float
     expires_at: float
 
@@ -117,33 +118,31 @@ class Submitter:
         ttl_s = self._result_ttl_s if request.ttl_s is None else request.ttl_s
         expires_at = now + ttl_s
         webhook = [] if request.webhook is None else webhook_fields(spec.job_id, request.webhook)
-        fields = job_fields(spec, spec.to_wire_json(), now=now, expires_at=expires_at)
+        fields = [str(item) for item in job_fields(spec, now=now, expires_at=expires_at)]
         need = request.storage_need
-        arguments: list[str | bytes | int | float] = [
-            spec.job_id,
-            now,
-            keys.WORKER_TIMEOUT_S,
-            fleet.text,
-            spec.total,
-            label_of(spec),
-            self._max_queue_images,
-            "" if room_bytes is None else room_bytes,
-            self._storage.max_bytes,
-            self._storage.guessed_bytes(need.side_px),
-            self._storage.guessed_bytes(),
-            int(may_go_ahead),
-            MAX_JOBS_AT_FRONT,
-            expires_at,
-            keys.EVENTS_MAX_LENGTH,
-            f"created:{spec.class_slug}:{priority}",
-            "" if front_spec is None else front_spec.to_wire_json(),
-            int(ttl_s + RECORD_TTL_S),
-            len(webhook),
-            len(fields),
-            moment(now),
-            *webhook,
-            *fields,
-        ]
+        asked = {
+            "id": spec.job_id,
+            "now": repr(now),
+            "worker_timeout": keys.WORKER_TIMEOUT_S,
+            "fleet": fleet.text,
+            "n": spec.total,
+            "label": label_of(spec),
+            "most_waiting": self._max_queue_images,
+            "room": room_bytes,
+            "most_bytes": self._storage.max_bytes,
+            "own_bytes": self._storage.guessed_bytes(need.side_px),
+            "other_bytes": self._storage.guessed_bytes(),
+            "most_ahead": MAX_JOBS_AT_FRONT,
+            "expires_at": repr(expires_at),
+            "most_events": keys.EVENTS_MAX_LENGTH,
+            "counter": f"created:{spec.class_slug}:{priority}",
+            "webhook_ttl": int(ttl_s + RECORD_TTL_S),
+            "webhook": webhook,
+            "fields": fields,
+            "moment": moment(now),
+        }
+        ahead = "" if front_spec is None else front_spec.to_wire_json()
+        arguments: list[str | bytes] = [json.dumps(asked), spec.to_wire_json(), ahead]
         for index in range(min(spec.window, spec.chunk_count)):
             arguments += ChunkRecord.of(spec.chunk(index))
         return Submission(spec, front_spec, _FLEET_KEYS + _job_keys(spec), arguments, now, expires_at)

@@ -65,7 +65,8 @@ class JobLedger:
                 keys.EVENTS_MAX_LENGTH,
                 label_of(spec),
                 int(spec.at_front),
-                *job_fields(spec, spec.to_wire_json(), now=now, expires_at=expires_at),
+                *job_fields(spec, now=now, expires_at=expires_at),
+                *("spec", spec.to_wire_json()),
             ],
         )
         return bool(created)
@@ -264,11 +265,10 @@ def create_keys(spec: JobSpec) -> list[str]:
     ]
 
 
-def job_fields(spec: JobSpec, spec_json: str, *, now: float, expires_at: float) -> list[str | int | float]:
-    """The hash of a job that is queued for the first time, names and values in turn."""
+def job_fields(spec: JobSpec, *, now: float, expires_at: float) -> list[str | int | float]:
+    """The hash of a job that is queued for the first time but for its spec, names and values in turn."""
     return [
         *("status", JobStatus.QUEUED),
-        *("spec", spec_json),
         *("class", spec.class_slug),
         *("total", spec.total),
         *("done", 0),

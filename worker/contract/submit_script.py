@@ -13,10 +13,10 @@ from worker.contract.ledger_scripts import CREATE_JOB
 FLEET_FRESH_S: Final = 1.0
 """For so long the workers are not looked at one by one again, unless one came or went."""
 
-# `fleet(now)` returns what the live workers are together: `{number} {slowest} {all}`, images per second, and
-# the number. KEYS: 2 is the workers, 3 the sum kept of them. ARGV: 3 is a worker's timeout.
+# `fleet(now, timeout)` returns what the live workers are together: `{number} {slowest} {all}`, images per
+# second, and the number. KEYS: 2 is the workers, 3 the sum kept of them. timeout: of a worker, seconds.
 _FLEET: Final = f"""
-local function fleet(now)
+local function fleet(now, timeout)
   local count = redis.call('HLEN', KEYS[2])
   local kept = redis.call('HMGET', KEYS[3], 'at', 'count', 'sum', 'live')
   if kept[1] and tonumber(kept[2]) == count and tonumber(kept[4]) > 0 then
@@ -27,7 +27,7 @@ local function fleet(now)
   for _, row in ipairs(redis.call('HVALS', KEYS[2])) do
     local is_read, worker = pcall(cjson.decode, row)
     if is_read and type(worker) == 'table' and type(worker.heartbeat) == 'number'
-        and now - worker.heartbeat < tonumber(ARGV[3])
+        and now - worker.heartbeat < timeout
         and type(worker.state) == 'string' and worker.state ~= 'stopping' then
       live = live + 1
       local speed = worker.images_per_second
@@ -55,13 +55,11 @@ end
 
 # KEYS: draining, workers, fleet, counters, active jobs, RQ's set of queues, RQ's list of chunks, webhook,
 # then as of `create_job`. Of RQ's records of chunks the keys follow from their ids.
-# ARGV: 1 job id, 2 now, 3 worker timeout, 4 fleet, as the caller knows it, 5 images, 6 their label,
-# 7 most images that may wait, 8 room in bytes ('' for not known), 9 most bytes of all results (0 for any),
-# 10 bytes of an image of its own, 11 of another, while none was measured, 12 whether it may go ahead (0/1),
-# 13 most jobs that go ahead, 14 expiry, 15 events limit, 16 name of the counter, 17 the spec of one that goes
-# ahead ('' for the same), 18 webhook's seconds to live, 19 number of webhook items, 20 number of job items,
-# 21 moment as RQ spells it; then these items, and of each chunk: RQ id, data, description. The second of the
-# job items' pairs is its spec.
+# ARGV: 1 JSON of what is named below, 2 the job's spec, 3 the spec of one that goes ahead ('' for none), then
+# of each chunk: RQ id, data, description. JSON: id, now, worker_timeout, fleet as the caller knows it, n,
+# label of its images, most_waiting, room in bytes (null for not known), most_bytes of all results (0 for
+# any), own_bytes of one of its images and other_bytes of another while none was measured, most_ahead jobs,
+# expires_at, most_events, counter, webhook_ttl, webhook and fields (both flat), moment as RQ spells it.
 # Returns {'taken', place in the line, went ahead (0/1)}; or, having changed nothing, {'known'}, {'draining'},
 # {'fleet', fleet}, {'none'} for no worker, {'queue', waiting, images/s}, {'disk', expected, missing} and
 # {'limit', expected, unfinished} in bytes.
@@ -74,58 +72,54 @@ SUBMIT: Final = (
     + """
 if redis.call('EXISTS', KEYS[9]) == 1 then return {'known'} end
 if redis.call('EXISTS', KEYS[1]) == 1 then return {'draining'} end
-local now, n = tonumber(ARGV[2]), tonumber(ARGV[5])
-local sum, live = fleet(now)
+local asked = cjson.decode(ARGV[1])
+local now = tonumber(asked.now)
+local sum, live = fleet(now, asked.worker_timeout)
 if live == 0 then return {'none'} end
-if sum ~= ARGV[4] then return {'fleet', sum} end
+if sum ~= asked.fleet then return {'fleet', sum} end
 
-local expected = n * image_bytes(ARGV[6], tonumber(ARGV[10]))
+local expected = asked.n * image_bytes(asked.label, asked.own_bytes)
 local waiting, missing, unfinished, ahead = 0, expected, expected, 0
 local load = redis.call('HGETALL', KEYS[12])
 for i = 1, #load, 2 do
   local kind, count = string.sub(load[i], 1, 6), tonumber(load[i + 1])
   if kind == 'waitin' then
     waiting = waiting + count
-    missing = missing + count * image_bytes(string.sub(load[i], 9), tonumber(ARGV[11]))
+    missing = missing + count * image_bytes(string.sub(load[i], 9), asked.other_bytes)
   elseif kind == 'total:' then
-    unfinished = unfinished + count * image_bytes(string.sub(load[i], 7), tonumber(ARGV[11]))
+    unfinished = unfinished + count * image_bytes(string.sub(load[i], 7), asked.other_bytes)
   else
     ahead = count
   end
 end
-if waiting > 0 and waiting + n > tonumber(ARGV[7]) then
+if waiting > 0 and waiting + asked.n > asked.most_waiting then
   return {'queue', tostring(waiting), string.match(sum, '%S+$')}
 end
-if ARGV[8] ~= '' and missing > tonumber(ARGV[8]) then
+if asked.room ~= cjson.null and missing > asked.room then
   return {'disk', tostring(expected), tostring(missing)}
 end
-if tonumber(ARGV[9]) > 0 and unfinished > tonumber(ARGV[9]) then
+if asked.most_bytes > 0 and unfinished > asked.most_bytes then
   return {'limit', tostring(expected), tostring(unfinished)}
 end
 
-local goes_ahead = ARGV[12] == '1' and ahead < tonumber(ARGV[13])
-local at = 22
-local function take(count)
-  at = at + tonumber(count)
-  return {unpack(ARGV, at - tonumber(count), at - 1)}
+local goes_ahead = ARGV[3] ~= '' and ahead < asked.most_ahead
+if #asked.webhook > 0 then
+  redis.call('HSET', KEYS[8], unpack(asked.webhook))
+  redis.call('EXPIRE', KEYS[8], asked.webhook_ttl)
 end
-local webhook, fields = take(ARGV[19]), take(ARGV[20])
-if #webhook > 0 then
-  redis.call('HSET', KEYS[8], unpack(webhook))
-  redis.call('EXPIRE', KEYS[8], ARGV[18])
-end
-if goes_ahead then fields[4] = ARGV[17] end
-redis.call('ZADD', KEYS[5], ARGV[2], ARGV[1])
-create_job(9, ARGV[1], ARGV[2], ARGV[14], ARGV[15], ARGV[6], goes_ahead, fields)
-redis.call('HINCRBY', KEYS[4], ARGV[16], 1)
+local fields = asked.fields
+fields[#fields + 1] = 'spec'
+fields[#fields + 1] = ARGV[goes_ahead and 3 or 2]
+redis.call('ZADD', KEYS[5], asked.now, asked.id)
+create_job(9, asked.id, asked.now, asked.expires_at, asked.most_events, asked.label, goes_ahead, fields)
+redis.call('HINCRBY', KEYS[4], asked.counter, 1)
 
 redis.call('SADD', KEYS[6], KEYS[7])
 local ids, length = {}, 0
-while at < #ARGV do
-  local chunk = take(3)
-  redis.call('HSET', rq_prefix .. chunk[1], 'data', chunk[2], 'description', chunk[3],
-    'created_at', ARGV[21], 'enqueued_at', ARGV[21], unpack(rq_fields))
-  ids[#ids + 1] = chunk[1]
+for i = 4, #ARGV, 3 do
+  redis.call('HSET', rq_prefix .. ARGV[i], 'data', ARGV[i + 1], 'description', ARGV[i + 2],
+    'created_at', asked.moment, 'enqueued_at', asked.moment, unpack(rq_fields))
+  ids[#ids + 1] = ARGV[i]
 end
 if goes_ahead then
   for i = #ids, 1, -1 do redis.call('LPUSH', KEYS[7], ids[i]) end
