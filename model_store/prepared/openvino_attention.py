@@ -21,12 +21,15 @@ def attend(make: Operations, attention: EMAttention, x: Node, side: int) -> Node
     gated = make.multiply(make.multiply(x, gate_rows), gate_columns)
     normal = make.normalize(gated, (_HEIGHT, _WIDTH), attention.norm.eps)
     weights = _local_weights(make, attention, x, rows, columns, side)
-    scale = make.multiply(weights, _per_channel(make, attention, attention.norm.weight))
+    scale, shift = (
+        make.multiply(weights, _per_channel(make, attention, values))
+        for values in (attention.norm.weight, attention.norm.bias)
+    )
     wide = make.convolve_each_channel(x, _wide_kernel(attention), padding=1)
-    summands = make.add(wide, make.multiply(normal, scale))
+    summands = make.add(make.add(wide, make.multiply(normal, scale)), shift)
     logits = make.convolve(summands, _as_kernel(_group_sums(attention)))
-    gate = make.sigmoid(make.add(logits, _constant_logits(make, attention, weights)))
-    return make.multiply(x, gate)
+    wide_bias = make.scalar(torch.dot(_wide_share(attention), _bias(attention.conv3x3)))
+    return make.multiply(x, make.sigmoid(make.add(logits, wide_bias)))
 
 
 def _directional_gates(
@@ -46,10 +49,11 @@ def _local_weights(
     """Softmax within each group over the 3x3 branch's spatial means [1, C, 1, 1], which border sums give."""
     groups, width = attention.groups, attention.width
     last = side - 1
-    total = make.mean(rows, _HEIGHT)  # [1, C, 1, 1], in units of one map's mean
-    share, corner_share = make.scalar(1 / side), make.scalar(1 / side**2)
-    top, bottom = (make.multiply(make.at(rows, _HEIGHT, i), share) for i in (0, last))
-    left, right = (make.multiply(make.at(columns, _WIDTH, i), share) for i in (0, last))
+    corner_share = make.scalar(1 / side**2)
+    row_shares, column_shares = (make.multiply(lines, make.scalar(1 / side)) for lines in (rows, columns))
+    total = make.sum(row_shares, _HEIGHT)  # [1, C, 1, 1], in units of one map's mean
+    top, bottom = (make.at(row_shares, _HEIGHT, i) for i in (0, last))
+    left, right = (make.at(column_shares, _WIDTH, i) for i in (0, last))
     taps = []
     for row, row_index in ((bottom, last), (None, None), (top, 0)):
         for column, column_index in ((right, last), (None, None), (left, 0)):
@@ -67,13 +71,6 @@ def _local_weights(
     sums = make.reshape(make.concat(taps, 1), 1, 9 * groups * width)
     means = make.linear(sums, by_tap, _bias(attention.conv3x3).repeat(groups))
     return make.as_channels(make.softmax(make.reshape(means, groups, width), 1))
-
-
-def _constant_logits(make: Operations, attention: EMAttention, weights: Node) -> Node:
-    """What the norm's biases and the 3x3 branch's add to every pixel's logit, [1, C, 1, 1]."""
-    biases = make.multiply(weights, _per_channel(make, attention, attention.norm.bias))
-    of_groups = make.convolve(biases, _as_kernel(_group_sums(attention)))
-    return make.add(of_groups, make.scalar(torch.dot(_wide_share(attention), _bias(attention.conv3x3))))
 
 
 def _wide_kernel(attention: EMAttention) -> Tensor:
