@@ -10,7 +10,7 @@ USABLE := 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))'
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH PIP_REQUIRE_VIRTUALENV PIP_USER PIP_TARGET PIP_PREFIX
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test check format unit integration e2e chaos bench train-smoke clean
+.PHONY: help setup demo run test check format unit integration e2e chaos bench docs train-smoke clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -53,6 +53,10 @@ bench: $(STAMP)  ## Every benchmark in benchmarks/
 	@failed=; for script in $$(grep -l '__name__ == "__main__"' benchmarks/*.py); do \
 	  echo "== $$script"; $(BIN)/python "$$script" || failed="$$failed $$script"; \
 	done; [ -z "$$failed" ] || { echo "failed:$$failed" >&2; exit 1; }
+
+docs: $(STAMP)  ## Renew the pages that are made of the code: model card, modules, OpenAPI
+	$(BIN)/python docs/render.py
+	$(BIN)/python -m service --openapi > docs/openapi.json.new && mv docs/openapi.json.new docs/openapi.json
 
 train-smoke: $(STAMP)  ## Train for a moment on made-up images, to see that training runs
 	@rm -rf runs/smoke

@@ -3,13 +3,17 @@
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from masan.client import Client
+from masan.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from model_store.report import QualityReport
 
 Cards = Iterator[dict[str, Any]]
 """Model cards: digest, aliases, manifest."""
@@ -51,6 +55,25 @@ def cards_of_store(data_dir: Path) -> tuple[Cards, Changes]:
         (name, change.model_dump(mode="json")) for name in store.names() for change in store.history(name)
     ]
     return cards, changes
+
+
+def report_of_server(client: Client, name: str, version: str) -> "QualityReport | None":
+    """The newest report that the server has of a version, None for none."""
+    from model_store.report import QualityReport
+
+    try:
+        return QualityReport.model_validate(client.quality_report(name, version))
+    except NotFoundError:
+        return None
+
+
+def report_of_store(data_dir: Path, reference: str) -> "QualityReport | None":
+    """The same from the store of a data folder."""
+    from model_store.report import read_report
+    from model_store.store import ModelStore
+
+    store = ModelStore(str(data_dir.expanduser().resolve() / "store"))
+    return read_report(store, store.resolve(reference))
 
 
 def find_card(cards: list[dict[str, Any]], reference: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -68,6 +68,9 @@ def list_models(
 def show(
     context: typer.Context,
     reference: Reference,
+    as_page: Annotated[
+        bool, typer.Option("--card", help="The model card, in Markdown: with figures, floors and failures.")
+    ] = False,
     as_json: AsJson = False,
     url: Url = None,
     api_key: ApiKey = None,
@@ -76,9 +79,14 @@ def show(
     """Show a checkpoint's card: what it is, what it learned from, what it is for and what it is not for."""
     from masan.listing import find_card, print_card
 
-    with _cards(_server_of(context, url, api_key, data_dir)) as (cards, _):
+    if as_page and as_json:
+        raise typer.BadParameter("--card is Markdown; give it or --json")
+    server = _server_of(context, url, api_key, data_dir)
+    with _cards(server) as (cards, _):
         card = find_card(list(cards), reference)
-    if as_json:
+    if as_page:
+        typer.echo(_page(server, card), nl=False)
+    elif as_json:
         print_json(card)
     else:
         print_card(card, make_console())
@@ -228,6 +236,21 @@ def _cards(server: _Server) -> Iterator[tuple["Cards", "Changes"]]:
         return
     with make_client(found, api_key) as client:
         yield cards_of_server(client)
+
+
+def _page(server: _Server, card: dict[str, Any]) -> str:
+    """The model card of a card's checkpoint, with the newest report there is."""
+    from masan.listing import report_of_server, report_of_store
+    from model_store.manifest import Manifest
+    from model_store.model_card import model_card
+
+    url, api_key, data_dir = server
+    manifest = Manifest.model_validate(card["manifest"])
+    found = find_server(url, data_dir)
+    if found is None:
+        return model_card(manifest, report_of_store(data_dir, manifest.reference))
+    with make_client(found, api_key) as client:
+        return model_card(manifest, report_of_server(client, manifest.name, manifest.version))
 
 
 def _list(server: _Server, *, as_json: bool) -> None:

@@ -1,6 +1,9 @@
 """The documents against the application: requests that exist, and pages that can be found."""
 
 import re
+import runpy
+import subprocess
+import tomllib
 from collections import deque
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from service.settings import ServiceSettings
 
 ROOT = Path(__file__).parents[2]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
+RENDERED: dict[Path, str] = runpy.run_path(str(ROOT / "docs/render.py"))["pages"]()
 METHODS = "GET|POST|PUT|DELETE"
 CLICKS = 2
 NOT_DESCRIBED = {"GET /metrics"}
@@ -76,3 +80,66 @@ def test_every_page_is_two_clicks_from_the_first() -> None:
             waiting.append(target)
 
     assert [page.name for page in DOCS if far.get(page.resolve(), CLICKS + 1) > CLICKS] == []
+
+
+@pytest.mark.parametrize("page", RENDERED, ids=lambda page: page.name)
+def test_a_page_made_of_the_code_is_what_the_code_makes(page: Path) -> None:
+    assert page.read_text() == RENDERED[page], "make docs"
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = ROOT / "docs/README.md"
+
+    assert [page.name for page in DOCS if page != index and page not in links(index)] == []
+
+
+@pytest.mark.parametrize("page", [*DOCS, *ROOT.glob("*.md")], ids=lambda page: page.name)
+def test_no_link_leads_nowhere(page: Path) -> None:
+    """Also not to a heading that is not there."""
+    broken = []
+    for target in re.findall(r"\]\((?!https?:|mailto:)([^)\s]+)\)", page.read_text()):
+        path, _, heading = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        if not file.exists() or (heading and heading not in headings(file)):
+            broken.append(target)
+
+    assert broken == []
+
+
+def headings(page: Path) -> set[str]:
+    """What the headings of a page are called in a link."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    titles = re.findall(r"^#+ +(.+?) *$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
+FOLDERS = ("masan", "service", "worker", "model_store", "training")
+
+
+def test_the_architecture_names_every_folder_of_code() -> None:
+    packages = {path.parent.relative_to(ROOT) for top in FOLDERS for path in (ROOT / top).rglob("*.py")}
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout
+    tops = {Path(line).parts[0] for line in tracked.splitlines() if "/" in line and not line.startswith(".")}
+    named = set(re.findall(r"^\| `([\w/]+)/`", ARCHITECTURE, re.MULTILINE))
+
+    assert {str(each) for each in packages} - named == set()
+    assert tops - named == set()
+
+
+def test_the_architecture_names_nothing_that_is_not_there() -> None:
+    named = re.findall(r"`((?:[\w]+/)+[\w.]*)`", ARCHITECTURE)
+
+    assert named
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_the_architecture_says_what_the_service_may_import() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    agreed = next(each for each in contracts if each["id"] == "service-uses-the-agreed-modules")
+    allowed = re.findall(r"-> model_store\.(\w+)", " ".join(agreed["ignore_imports"]))
+    row = next(line for line in ARCHITECTURE.splitlines() if line.startswith("| `service` |"))
+
+    assert sorted(re.findall(r"`(\w+)`", row.partition("torch:")[2])) == sorted(allowed)

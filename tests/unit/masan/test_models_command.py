@@ -54,6 +54,18 @@ def test_a_forced_promotion_is_shown_and_can_be_rolled_back(store: ModelStore, t
     assert store.aliases("tiny") == {"production": "1"}
 
 
+def test_a_checkpoint_s_card_is_a_page(store: ModelStore, tmp_path: Path) -> None:
+    show = [sys.executable, "-m", "masan.cli", "models", "show", "tiny@2", "--data-dir", str(tmp_path)]
+    card = subprocess.run([*show, "--card"], capture_output=True, text=True, timeout=50, check=True).stdout
+    both = subprocess.run(
+        [*show, "--card", "--json"], capture_output=True, text=True, timeout=50, check=False
+    )
+
+    assert card.startswith("# Model card: tiny@2\n")
+    assert "- Burnt-in scale bars, 1% is allowed: pro_b 50.0%." in card
+    assert (both.returncode, both.stderr.count("\n")) == (2, 1)
+
+
 @pytest.mark.parametrize(
     ("args", "named"),
     [
