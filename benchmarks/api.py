@@ -202,7 +202,8 @@ async def measure_events(bench: Bench, clients: int) -> None:
     listeners = [asyncio.create_task(_listen(bench.service.port, job_id)) for _ in range(clients)]
     delays: list[float] = []
     await asyncio.sleep(2.0)
-    counts = [asyncio.create_task(_count(await listener, delays)) for listener in listeners]
+    streams = [await listener for listener in listeners]
+    counts = [asyncio.create_task(_count(reader, delays)) for reader, _ in streams]
     stream = keys.events_key(job_id)
     events, per_second = 300, 60
     before, cpu = len(delays), bench.service.cpu_s()
@@ -221,8 +222,9 @@ async def measure_events(bench: Bench, clients: int) -> None:
     await _until(lambda: len(delays) >= before + events * clients)
     seconds = time.time() - started
     cpu_burst = (bench.service.cpu_s() - cpu) / (events * clients) * 1e6
-    for count in counts:
+    for count, (_, writer) in zip(counts, streams, strict=True):
         count.cancel()
+        writer.close()
     print(f"\nSSE, one job's events to {clients} clients")
     print(
         f"{per_second} events/s: {len(paced)} of {events * clients} delivered, delay p50 "
@@ -371,12 +373,13 @@ def _worker_presence(bench: Bench) -> Iterator[None]:
         thread.join()
 
 
-async def _listen(port: int, job_id: str) -> asyncio.StreamReader:
+async def _listen(port: int, job_id: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """An open event stream; the writer has to be held, or the connection closes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
     writer.write(f"GET /jobs/{job_id}/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
     while (await reader.readline()).strip():
         pass
-    return reader
+    return reader, writer
 
 
 async def _count(reader: asyncio.StreamReader, delays: list[float]) -> None:

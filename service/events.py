@@ -1,8 +1,8 @@
 """A job's events as they happen: its Redis stream as server-sent events, whose ids are the stream's.
 
-A client is one coroutine and, while it waits, one connection to Redis. It is sent a batch at a time, and the
-next one is read when that has left, so that a slow client holds a batch and no more; one that falls behind
-what the stream still holds gets a snapshot of the job, and goes on from now.
+A client is one coroutine; all of them share one reader of Redis. It is sent a batch at a time, and takes the
+next one when that has left, so that a slow client holds a batch and no more; one that falls behind what the
+stream still holds gets a snapshot of the job, and goes on from now.
 """
 
 import asyncio
@@ -22,38 +22,22 @@ from starlette.types import Receive, Scope, Send
 
 from service.commands import Commands
 from service.errors import TooManyStreamsError
+from service.event_feeds import BATCH_EVENTS, LOOK_S, Event, EventFeeds, Feed, place
 from worker.contract import keys
 from worker.contract.messages import ChunkResult, JobStatus
 
 START: Final = "0-0"
-BATCH_EVENTS: Final = 100
 RECONNECT_MS: Final = 2_000
-_LOOK_S: Final = 1.0
-"""A wait is cut into pieces of it, to notice that the process is to stop."""
 _PAUSE_S: Final = 0.5
 """Between two attempts to reach Redis."""
 _RETRY_AFTER_S: Final = 5
-_FIRST_LOOK_S: Final = 0.01
-_LAST_LOOK_S: Final = 0.2
+_FIRSTLOOK_S: Final = 0.01
+_LASTLOOK_S: Final = 0.2
 """Who waits for an end looks soon, then ever more rarely: an image takes a fraction of a second."""
 _MAX_SEQUENCE: Final = 2**64 - 1
 
 Snapshot = Callable[[], Awaitable[str]]
 """The job as JSON, as it is now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One entry of the stream. data: JSON."""
-
-    id: str
-    name: str
-    data: str
-
-    def frame(self, job_id: str) -> bytes:
-        """As it is sent."""
-        data = _shard_data(job_id, self.data) if self.name == "shard" else self.data
-        return format_sse_event(data_str=data, event=self.name, id=self.id)
 
 
 class EventStreams:
@@ -76,10 +60,11 @@ class EventStreams:
             redis_url,
             decode_responses=True,
             socket_connect_timeout=2.0,
-            socket_timeout=10.0 + _LOOK_S,
+            socket_timeout=10.0 + LOOK_S,
             max_connections=2 * max_streams,
         )
         self._commands = commands
+        self._feeds = EventFeeds(self._redis, _frame)
         self._max_streams = max_streams
         self._keepalive_s = keepalive_s
         self._stopping = stopping
@@ -88,6 +73,7 @@ class EventStreams:
 
     async def aclose(self) -> None:
         """Close the connections."""
+        await self._feeds.aclose()
         await self._redis.aclose()
 
     def check_room(self) -> None:
@@ -113,18 +99,18 @@ class EventStreams:
     async def is_over(self, job_id: str, after: str) -> bool:
         """Whether a client that has `after` has all there will be, unless the job is retried."""
         state = await self._state(job_id)
-        return state is not None and _place(after) >= _place(state.last) and await self._has_ended(job_id)
+        return state is not None and place(after) >= place(state.last) and await self._has_ended(job_id)
 
     async def wait_for_end(self, job_id: str, wait_s: float, keep_on: Callable[[], Awaitable[bool]]) -> None:
         """Return once the job has ended, `wait_s` have passed, `keep_on` says no or the process stops."""
         loop = asyncio.get_running_loop()
-        deadline, pause = loop.time() + wait_s, _FIRST_LOOK_S
+        deadline, pause = loop.time() + wait_s, _FIRSTLOOK_S
         while not self._stopping.is_set() and not await self._has_ended(job_id):
             remaining = deadline - loop.time()
             if remaining <= 0 or not await keep_on():
                 return
             await asyncio.sleep(min(pause, remaining))
-            pause = min(1.5 * pause, _LAST_LOOK_S)
+            pause = min(1.5 * pause, _LASTLOOK_S)
 
     def _leave(self) -> None:
         self._open -= 1
@@ -133,6 +119,13 @@ class EventStreams:
     async def _follow(self, job_id: str, after: str, snapshot: Snapshot) -> AsyncGenerator[bytes]:
         """Frames of one client. Through an outage of Redis it stays, with comments alone."""
         yield format_sse_event(comment="events of a job", retry=RECONNECT_MS)
+        with self._feeds.following(job_id) as feed:
+            async with aclosing(self._frames(feed, after, snapshot)) as frames:
+                async for frame in frames:
+                    yield frame
+
+    async def _frames(self, feed: Feed, after: str, snapshot: Snapshot) -> AsyncGenerator[bytes]:
+        job_id = feed.job_id
         loop = asyncio.get_running_loop()
         last_sent_at, behind = loop.time(), True
         while not self._stopping.is_set():
@@ -141,41 +134,44 @@ class EventStreams:
                 if behind and (state := await self._state(job_id)) and state.has_lost(after):
                     after = await self._before_the_end(job_id, state)
                     frames.append(format_sse_event(data_str=await snapshot(), event="snapshot", id=after))
-                events = await self._read(job_id, after, wait=not frames)
+                events = await self._next(feed, after, wait=not frames)
                 if not events and not frames and await self._has_nothing_more(job_id, after):
                     return
             except RedisError:
                 events = []
                 await asyncio.sleep(_PAUSE_S)
-            frames += [event.frame(job_id) for event in events]
+            frames += [event.frame for event in events]
             behind = len(events) == BATCH_EVENTS
             if not frames and loop.time() - last_sent_at >= self._keepalive_s:
                 frames = [format_sse_event(comment="keep-alive")]
-            for frame in frames:
-                yield frame
+            if frames:
+                yield b"".join(frames)
                 last_sent_at = loop.time()
             if events:
                 after = events[-1].id
                 if events[-1].name == "done" and await self._is_last(job_id, after):
                     return
 
-    async def _read(self, job_id: str, after: str, *, wait: bool) -> list[Event]:
+    async def _next(self, feed: Feed, after: str, *, wait: bool) -> list[Event]:
         """The next events, at most a batch; with `wait`, once there are some or a moment has passed."""
-        block_ms = max(1, int(1000 * min(_LOOK_S, self._keepalive_s))) if wait else None
-        key = keys.events_key(job_id)
-        answer = cast("Any", await self._redis.xread({key: after}, count=BATCH_EVENTS, block=block_ms))
-        rows = [row for _, entries in (answer or []) for row in entries]
-        return [Event(event_id, fields["event"], fields["data"]) for event_id, fields in rows]
+        for is_last_look in (not wait, True):
+            found = (
+                feed.since(after) if feed.has_all_after(after) else await self._feeds.read(feed.job_id, after)
+            )
+            if found or is_last_look:
+                return found
+            await feed.wait(min(LOOK_S, self._keepalive_s))
+        return []
 
     async def _is_last(self, job_id: str, event_id: str) -> bool:
         """Whether nothing followed: a retried job goes on after a `done`."""
         try:
-            return not await self._read(job_id, event_id, wait=False)
+            return not await self._feeds.read(job_id, event_id)
         except RedisError:
             return False
 
     async def _has_nothing_more(self, job_id: str, after: str) -> bool:
-        return await self._has_ended(job_id) and not await self._read(job_id, after, wait=False)
+        return await self._has_ended(job_id) and not await self._feeds.read(job_id, after)
 
     async def _has_ended(self, job_id: str) -> bool:
         status = await self._commands.run("HGET", keys.job_key(job_id), "status")
@@ -214,7 +210,7 @@ class _StreamState:
 
     def has_lost(self, after: str) -> bool:
         """Whether events may be gone that a client which has `after` has not seen."""
-        return self.is_trimmed and _place(after) < _place(self.first)
+        return self.is_trimmed and place(after) < place(self.first)
 
 
 class EventStreamResponse(StreamingResponse):
@@ -253,13 +249,14 @@ def _shard_data(job_id: str, text: str) -> str:
     )
 
 
-def _place(event_id: str) -> tuple[int, int]:
-    milliseconds, _, sequence = event_id.partition("-")
-    return int(milliseconds), int(sequence)
+def _frame(job_id: str, event_id: str, name: str, data: str) -> bytes:
+    return format_sse_event(
+        data_str=_shard_data(job_id, data) if name == "shard" else data, event=name, id=event_id
+    )
 
 
 def _just_before(event_id: str) -> str:
-    milliseconds, sequence = _place(event_id)
+    milliseconds, sequence = place(event_id)
     if sequence:
         return f"{milliseconds}-{sequence - 1}"
     return f"{max(0, milliseconds - 1)}-{_MAX_SEQUENCE if milliseconds else 0}"
