@@ -26,19 +26,19 @@ _MIDDLE: Final = 128
 _SCREENED_FROM: Final = 512
 """Training images; fewer are compared at once."""
 _DIRECTIONS: Final = 256
-_SPREADS: Final = 5.0
-_LENGTH_ERROR: Final = 0.03
-"""How far behind by the screen a pair may be and still be the nearest.
+_SPREADS: Final = 8.0
+"""How far behind the first a pair may be by the screen, and be the nearest.
 
-In standard deviations of what the screen leaves out; and as a share of the correlation, because the screen
-guesses how much of a variant that is. Source: measured on B-ALL images, docs/gate.md.
+In standard deviations of what the screen leaves out. Source: measured on B-ALL images, docs/gate.md.
 """
+_SOME: Final = 4
+"""Of so many cells of a thumbnail one tells its contrast to the screen."""
 _LARGEST: Final = 127
 _LARGEST_SPREADS: Final = 6.0
 """Standard deviations of a coordinate that a signed byte holds; beyond, it is cut."""
 _SHORTEST: Final = 1e-6
 
-IndexArray = npt.NDArray[np.intp]
+Matrix = npt.NDArray[np.float64]
 
 
 def has_byte_products() -> bool:
@@ -70,23 +70,18 @@ class CopySearch:
 
         On one machine a function of the pixels alone: each image is searched by itself.
         """
-        levels = torch.from_numpy(variant_levels(pixels)) ^ _MIDDLE  # less 128, as [V, F] of signed bytes
-        thumbnails = levels.view(torch.int8)
+        levels = variant_levels(pixels)
+        levels ^= _MIDDLE  # now less 128, as signed bytes
+        thumbnails = torch.from_numpy(levels).view(torch.int8)  # [V, F]
         if self._screen is None:
             return float((self._described(thumbnails) @ self._descriptors.T).max())
-        screened = self._screen.correlations(thumbnails)  # [V, N]
-        found = self._compared(thumbnails, *np.divmod([int(screened.argmax())], screened.shape[1]))
-        least = found - self._screen.spread - _LENGTH_ERROR * abs(found)
-        candidates = np.flatnonzero(screened.ravel() > int(least * self._screen.unit))
-        return max(found, self._compared(thumbnails, *np.divmod(candidates, screened.shape[1])))
+        return self._compared(thumbnails, *self._screen.candidates(thumbnails))
 
-    def _compared(self, thumbnails: Tensor, variants: IndexArray, images: IndexArray) -> float:
-        """Highest correlation of these pairs, in full; -1 of none."""
-        if len(variants) == 0:
-            return -1.0
-        used, place = np.unique(variants, return_inverse=True)
-        described = self._described(thumbnails[torch.from_numpy(used)])[torch.from_numpy(place)]
-        return float((described * self._descriptors[torch.from_numpy(images)]).sum(dim=1).max())
+    def _compared(self, thumbnails: Tensor, variants: Tensor, images: Tensor) -> float:
+        """Highest correlation of these pairs, in full."""
+        used, place = torch.unique(variants, return_inverse=True)
+        described = self._described(thumbnails[used])[place]
+        return float((described * self._descriptors[images]).sum(dim=1).max())
 
     def _described(self, thumbnails: Tensor) -> Tensor:
         """Descriptors [K, 512] of thumbnails [K, F]. Sums are of whole numbers, and exact."""
@@ -105,55 +100,68 @@ class _Screen:
     serves each. What is left out of two descriptors is as good as two random vectors of those lengths.
     """
 
-    directions: Tensor  # [F, R], bytes
-    step: Tensor  # [R], what one is worth
+    directions: Tensor  # [F, R + 1], bytes; the last are ones
+    step: Tensor  # [R + 1], what one is worth
     sums: Tensor  # [R], of the directions' columns
     offset: Tensor  # [R], the mean thumbnail along the directions
     coordinates: Tensor  # [R, N], bytes
     scale: float  # bytes of a coordinate of 1
-    inside: float  # usual length of a descriptor's part along the directions
-    spread: float  # how far from the truth a screened correlation may be
-
-    @property
-    def unit(self) -> float:
-        """A correlation of 1, as `correlations` gives it."""
-        return self.scale**2
+    margin: float  # how far behind the first the nearest may be
 
     @classmethod
     def of(cls, thumbnails: ProjectedThumbnails, *, in_bytes: bool) -> _Screen:
         """Screen of a set of more images than directions."""
         descriptors = thumbnails.descriptors.astype(np.float64)
-        _, principal = np.linalg.eigh(descriptors.T @ descriptors)
         random = np.random.default_rng(0).standard_normal((_DIRECTIONS, _DIRECTIONS))
-        along = principal[:, -_DIRECTIONS:] @ np.linalg.qr(random)[0]  # [512, R]
+        along = _principal(descriptors) @ np.linalg.qr(random)[0]  # [512, R]
         directions = torch.from_numpy(projection() @ along.astype(np.float32))
         step = directions.abs().amax(dim=0) / _LARGEST
         rounded = (directions / step).round_()
+        ones = torch.ones(len(rounded), 1)  # their product is a thumbnail's sum
         coordinates = descriptors @ along
-        left_out = float(np.mean(1 - np.square(coordinates).sum(axis=1)))
+        of_ours = _left_out(coordinates)
+        of_others = _left_out(
+            descriptors[1::2] @ _principal(descriptors[::2])
+        )  # who had no say in the directions
         scale = _LARGEST * _DIRECTIONS**0.5 / _LARGEST_SPREADS
         return cls(
-            directions=_factor(rounded, in_bytes=in_bytes),
-            step=step,
+            directions=_factor(torch.hstack([rounded, ones]), in_bytes=in_bytes),
+            step=torch.hstack([step, ones[0]]),
             sums=rounded.sum(dim=0) * step,
             offset=torch.from_numpy((thumbnails.mean @ along).astype(np.float32)),
             coordinates=_factor(_in_bytes(torch.from_numpy(coordinates.T), scale), in_bytes=in_bytes),
             scale=scale,
-            inside=float(np.sqrt(1 - left_out)),
-            spread=_SPREADS * left_out / (PROJECTIONS - _DIRECTIONS) ** 0.5,
+            margin=_SPREADS * of_ours * of_others / (PROJECTIONS - _DIRECTIONS) ** 0.5,
         )
 
-    def correlations(self, thumbnails: Tensor) -> npt.NDArray[np.int32]:
-        """About the correlation of each pair, times `unit`, [V, N]. thumbnails: [V, F], signed bytes."""
-        values = thumbnails.float()
-        mean = values.mean(dim=1, keepdim=True)
-        energy = torch.linalg.vector_norm(values, dim=1, keepdim=True).square_() - values.shape[1] * mean**2
-        length = energy.clamp_(min=_SHORTEST**2).sqrt_()
-        along = _product(thumbnails, self.directions).float() * self.step - mean * self.sums
-        described = _unit_length(along / length - self.offset)
-        found = _product(_in_bytes(described * self.inside, self.scale), self.coordinates)
-        whole: npt.NDArray[np.int32] = found.to(torch.int32).numpy()
-        return whole
+    def candidates(self, thumbnails: Tensor) -> tuple[Tensor, Tensor]:
+        """Pairs (variant, image) of which one is the nearest. thumbnails: [V, F], signed bytes."""
+        found = self._correlations(thumbnails)
+        nearest = found.amax(dim=1)  # [V]
+        least = nearest.max() - self.margin * self.scale**2
+        variants = torch.nonzero(nearest >= least)[:, 0]
+        rows, images = torch.nonzero(found[variants] >= least, as_tuple=True)
+        return variants[rows], images
+
+    def _correlations(self, thumbnails: Tensor) -> Tensor:
+        """About the correlation of each pair, times scale squared, [V, N]."""
+        along = _product(thumbnails, self.directions).float() * self.step  # [V, R + 1]
+        mean = along[:, -1:] / thumbnails.shape[1]
+        some = thumbnails[:, ::_SOME].float() - mean
+        length = torch.linalg.vector_norm(some, dim=1, keepdim=True).clamp_(min=_SHORTEST) * _SOME**0.5
+        described = _unit_length((along[:, :-1] - mean * self.sums) / length - self.offset)
+        return _product(_in_bytes(described, self.scale), self.coordinates)
+
+
+def _principal(descriptors: Matrix) -> Matrix:
+    """Directions [512, R] in which descriptors [N, 512] have most of their length."""
+    principal: Matrix = np.linalg.eigh(descriptors.T @ descriptors)[1][:, -_DIRECTIONS:]
+    return principal
+
+
+def _left_out(coordinates: Matrix) -> float:
+    """Usual length of what of descriptors is outside of the directions of their coordinates [N, R]."""
+    return float(np.sqrt(np.mean(1 - np.square(coordinates).sum(axis=1))))
 
 
 def _in_bytes(values: Tensor, scale: float) -> Tensor:
