@@ -70,6 +70,7 @@ class RedrawnImageBody(BaseModel):
     pixels_sha256: str
     device: str
     torch_version: str
+    drawn_with: str | None = None
     match: bool | None
 
 
@@ -182,5 +183,6 @@ def _body(image: RedrawnImage, match: bool | None) -> RedrawnImageBody:
         pixels_sha256=row.pixels_sha256,
         device=row.device,
         torch_version=row.torch_version,
+        drawn_with=row.drawn_with,
         match=match,
     )
