@@ -87,7 +87,7 @@ class Sampler:
     threads: forward passes at once. A GPU runs one. A CPU runs several, each on one thread of its own,
     because one pass on several threads would round differently (see model_store.sampling).
     timeout_s: a forward pass that takes longer is stuck in the driver, where no exception reaches it; the
-    process ends itself. changed: notified when images enter or leave the line.
+    process ends itself. changed: notified when there is room in the line.
     """
 
     def __init__(
@@ -173,7 +173,6 @@ class Sampler:
             if draw not in self._line:
                 self._line.append(draw)
             draw.waiting.extendleft(reversed(image_ids))
-            self.changed.notify_all()
         for _ in range(0, len(image_ids), self.micro_batch):
             self._samplers.submit(self._sample_next)
 
@@ -189,7 +188,8 @@ class Sampler:
                     own = [draw.waiting.popleft() for _ in range(min(free, len(draw.waiting)))]
                     shares.append((draw, own))
                     free -= len(own)
-            self.changed.notify_all()
+            if self.room > 0:
+                self.changed.notify_all()
         return shares
 
     def _sample_next(self) -> None:
