@@ -9,9 +9,16 @@ import pytest
 import torch
 
 from model_store.image_id import ImageId
+from model_store.prepared.prepare import prepare_generator
 from model_store.quality.luma import mean_luma
 from model_store.quality.reference_set import REFERENCE_FILE, attach_reference_set
-from model_store.sampling import Pixels, make_reproducible, sample_images, sample_micro_batch
+from model_store.sampling import (
+    Pixels,
+    make_reproducible,
+    micro_batch_for,
+    sample_images,
+    sample_micro_batch,
+)
 from model_store.store import Checkpoint, ModelStore
 from model_store.weights import load_generator
 from tests.references import make_reference
@@ -41,9 +48,12 @@ STRICT = GateLevel.STRICT
 def _drawn(store: ModelStore, checkpoint: Checkpoint, count: int) -> list[Pixels]:
     """First attempts of the job's images, as they are without a gate."""
     make_reproducible()
-    generator = load_generator(store, checkpoint, torch.device("cpu"))
+    device = torch.device("cpu")
+    generator = prepare_generator(load_generator(store, checkpoint, device), device, passes=1).generator
     ids = [ImageId(checkpoint.digest[:16], "pro_b", 7, index) for index in range(count)]
-    batches = sample_images(generator, checkpoint.digest, ids, [1] * count, micro_batch=2)
+    batches = sample_images(
+        generator, checkpoint.digest, ids, [1] * count, micro_batch=micro_batch_for(device)
+    )
     return [image for batch in batches for image in batch]
 
 
