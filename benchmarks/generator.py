@@ -4,9 +4,9 @@
     python benchmarks/generator.py --model builtin            # the checkpoint that ships
     python benchmarks/generator.py --device cuda
 
-`published` is the network as its authors wrote it, with torch's spectral-norm hooks. `plain` is what training
-runs: our network and one power iteration and normalisation of all weights in every pass, eager float32.
-`folded` is the same network on folded weights. `prepared` is what a worker serves with. All draw the same
+`plain` is the network as its authors wrote it, in training mode with torch's spectral-norm hooks, eager
+float32. `training` is what our loop runs: the same network in its exact rewrite, all weights normalised in every
+pass, as the hooks do. `folded` is that on folded weights. `prepared` is what a worker serves with. All draw the same
 latents, in turns, on one thread each; a variant's best round counts. On a CPU seconds are of CPU, which what
 else runs on the machine hardly moves; the last line, passes at once, is by the clock.
 
@@ -86,7 +86,7 @@ def copied(network: MasanGenerator) -> MasanGenerator:
     return made.to(next(network.parameters()).device).eval()
 
 
-def published(network: MasanGenerator) -> nn.Module:
+def plain(network: MasanGenerator) -> nn.Module:
     """With torch's hooks. The weights are of unit norm already, so that the images stay about the same."""
     made: nn.Module = copied(network)
     for name in spectral_weights(made, exclude=("attention",)):
@@ -97,7 +97,7 @@ def published(network: MasanGenerator) -> nn.Module:
     return made.train()
 
 
-def plain(network: MasanGenerator) -> Draw:
+def training(network: MasanGenerator) -> Draw:
     """As the training loop runs it."""
     made = use_transposed_convolutions(copied(network))
     parameters = dict(made.named_parameters())
@@ -225,8 +225,8 @@ def main() -> None:
     prepared: PreparedGenerator = prepare_generator(folded, device, passes=usable_cores())
     prepare_s = time.perf_counter() - started
     variants: dict[str, Draw] = {
-        "published": published(network),
         "plain": plain(network),
+        "training": training(network),
         "folded": folded,
         "prepared": prepared.generator,
     }
@@ -261,7 +261,7 @@ def main() -> None:
         share = max(speeds) * flop[name] / matmul
         cells = " | ".join(f"{speed:.1f}" for speed in speeds)
         print(f"| {name} | {flop[name] / 1e9:.2f} | {cells} | {share:.0%} |")
-    for name in ("published", "plain", "folded"):
+    for name in ("plain", "training", "folded"):
         ratios = ", ".join(f"{rates['prepared', b] / rates[name, b]:.1f} at {b}" for b in arguments.batches)
         print(f"prepared / {name}: {ratios}")
     if device.type == "cpu":

@@ -17,8 +17,9 @@ from worker.settings import usable_cores
 
 logger = logging.getLogger(__name__)
 
-WORTH_IT: Final = 1.1
-"""By what factor more passes must draw faster to be preferred."""
+AS_FAST: Final = 0.9
+"""More passes are preferred as long as they draw this share of the best speed: it was measured in a moment in
+which others may have been at work, and idle passes cost little."""
 _TOTAL_S: Final = 1.6
 _ROUNDS: Final = 2
 _CHANNELS: Final = 32
@@ -26,7 +27,7 @@ _SIDE: Final = 64
 
 
 def passes_at_once(device: torch.device, cores: int | None = None) -> int:
-    """1 on a GPU; on a CPU what draws most images a second, fewest first. Takes less than two seconds."""
+    """1 on a GPU; on a CPU as many as do not slow one another down. Takes less than two seconds."""
     cores = cores or usable_cores()
     if device.type != "cpu" or cores == 1:
         return 1
@@ -51,12 +52,9 @@ def doublings(cores: int) -> list[int]:
 
 
 def best(counts: Sequence[int], speeds: Sequence[float]) -> int:
-    """The count to take: a larger one only where it is faster by WORTH_IT."""
-    chosen, speed = counts[0], speeds[0]
-    for count, candidate in zip(counts[1:], speeds[1:], strict=True):
-        if candidate >= speed * WORTH_IT:
-            chosen, speed = count, candidate
-    return chosen
+    """The largest count that is as fast as the fastest, within AS_FAST."""
+    enough = AS_FAST * max(speeds)
+    return max(count for count, speed in zip(counts, speeds, strict=True) if speed >= enough)
 
 
 def rate(work: Callable[[], object], count: int, seconds: float) -> float:

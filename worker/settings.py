@@ -3,6 +3,7 @@
 import os
 import secrets
 import socket
+from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import (
@@ -19,9 +20,18 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 ENV_PREFIX = "MASAN_"
 
 
-def usable_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""Where a container finds its share of the CPUs: `max 100000` or microseconds of each period."""
+
+
+def usable_cores(quota_file: Path = CGROUP_QUOTA) -> int:
+    """Cores this process may use, a container's quota rounded up."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = map(int, quota_file.read_text().split())
+    except (OSError, ValueError):  # no container, or `max`
+        return cores
+    return max(1, min(cores, -(-quota // period)))
 
 
 def _unique_name() -> str:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.settings import WorkerSettings, WorkerSettingsError, load_settings
+from worker.settings import WorkerSettings, WorkerSettingsError, load_settings, usable_cores
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +20,18 @@ def test_defaults_need_the_two_stores_alone() -> None:
     assert settings.threads is None
     assert settings.generator == "auto"
     assert settings.encode_threads >= 1
+
+
+@pytest.mark.parametrize(
+    ("content", "most"),
+    [("100000 100000", 1), ("150000 100000", 2), ("1000 100000", 1), ("max 100000", None)],
+)
+def test_a_containers_quota_limits_the_cores(tmp_path: Path, content: str, most: int | None) -> None:
+    quota = tmp_path / "cpu.max"
+    quota.write_text(content)
+    unlimited = usable_cores(tmp_path / "absent")
+
+    assert usable_cores(quota) == (unlimited if most is None else min(most, unlimited))
 
 
 def test_two_workers_without_a_name_get_different_ones() -> None:
