@@ -5,10 +5,10 @@
     python benchmarks/generator.py --device cuda
 
 `plain` is the network as its authors wrote it, in training mode with torch's spectral-norm hooks, eager
-float32. `training` is what our loop runs: the same network in its exact rewrite, all weights normalised in every
-pass, as the hooks do. `folded` is that on folded weights. `prepared` is what a worker serves with. All draw the same
-latents, in turns, on one thread each; a variant's best round counts. On a CPU seconds are of CPU, which what
-else runs on the machine hardly moves; the last line, passes at once, is by the clock.
+float32. `training` is what our loop runs: the same network in its exact rewrite, all weights normalised in
+every pass, as the hooks do. `folded` is that on folded weights. `prepared` is what a worker serves with. All
+draw the same latents, in turns, on one thread each; a variant's best round counts. On a CPU seconds are of
+CPU, which what else runs on the machine hardly moves; the last line, passes at once, is by the clock.
 
 FLOP are those each variant executes, and `of matmul` its share of the rate at which this machine multiplies
 matrices on one thread in the same run.
