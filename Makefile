@@ -61,8 +61,7 @@ docs: $(STAMP)  ## Renew the pages that are made of the code: model card, module
 train-smoke: $(STAMP)  ## Train for a moment on made-up images, to see that training runs
 	@rm -rf runs/smoke
 	@$(BIN)/python -c "from pathlib import Path; from tests.smears import make_smear_dataset as make; make(Path('runs/smoke/data'))"
-	$(BIN)/masan train --data runs/smoke/data --out runs/smoke/run --resolution 64 --total-kimg 0.128 \
-	  --set run.compile=false
+	$(BIN)/masan train --preset smoke --data runs/smoke/data --out runs/smoke/run
 
 clean:  ## Remove what the commands above made, .venv included; data/, runs/ and out/ stay
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from training.errors import ConfigInvalidError, TrainingError
+from training.stores import LOCAL_STORE
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -57,7 +58,10 @@ def train(
     ] = None,
     store: Annotated[
         str | None,
-        typer.Option(envvar="MASAN_MODEL_STORE_URL", help="Where --init looks; default: the one that ships."),
+        typer.Option(
+            envvar="MASAN_MODEL_STORE_URL",
+            help="Where --init looks; default: the one that ships, then data/store.",
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0 ...")] = "auto",
     resolution: Annotated[int | None, typer.Option(help="Side of the images, pixels.")] = None,
@@ -104,7 +108,7 @@ def publish(
     ] = None,
     store: Annotated[
         str, typer.Option(envvar="MASAN_MODEL_STORE_URL", help="Model store to publish into.")
-    ] = "data/store",
+    ] = LOCAL_STORE,
     classes: ClassSlugs = None,
     last: Annotated[
         bool, typer.Option("--last", help="The last state instead of the best snapshot.")
@@ -160,6 +164,9 @@ def publish(
         sys.stdout.write(f"{json.dumps({'checkpoint': checkpoint.reference, 'digest': checkpoint.digest})}\n")
         return
     sys.stdout.write(f"published {checkpoint.reference}, digest {checkpoint.digest}\n")
+    where = "" if store == LOCAL_STORE else f" --store {store}"
+    sys.stdout.write(f"  masan report {checkpoint.reference}{where}\n")
+    sys.stdout.write(f"  masan models promote {checkpoint.reference}{where}\n")
 
 
 data_app = typer.Typer(no_args_is_help=True, help="Check a dataset, or pack it into one file.")

@@ -7,12 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model_store.builtin import builtin_store
 from model_store.errors import ModelStoreError
 from model_store.manifest import Manifest
-from model_store.store import ModelStore
 from model_store.weights import load_generator
 from training.errors import ConfigInvalidError
+from training.stores import store_with
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,12 +39,12 @@ class Origin:
 
 
 def load_origin(reference: str, store: str | None = None) -> Origin:
-    """The checkpoint of that name. store: default the one that ships.
+    """The checkpoint of that name. store: default the one that ships, then data/store.
 
     Raises ConfigInvalidError if it cannot be read, or is of another family of networks.
     """
     try:
-        models = ModelStore(store) if store else builtin_store()
+        models = store_with(reference, store)
         checkpoint = models.resolve(reference)
         generator: Any = load_generator(models, checkpoint, torch.device("cpu"))
     except ModelStoreError as error:

@@ -20,6 +20,7 @@ from training.errors import TrainingError
 from training.evaluation.kept_reference import make_reference_set
 from training.evaluation.reference import DatasetReference, Progress
 from training.stages import stage_bars
+from training.stores import LOCAL_STORE
 
 DEFAULT_RESOLUTION = 256
 
@@ -40,7 +41,7 @@ def build(
     ] = None,
     store: Annotated[
         str, typer.Option(envvar="MASAN_MODEL_STORE_URL", help="Model store of --model.")
-    ] = "data/store",
+    ] = LOCAL_STORE,
     resolution: Annotated[
         int | None,
         typer.Option(min=16, help="Side of the images; default: the checkpoint's, or 256."),

@@ -15,10 +15,12 @@ def stage_bars() -> Iterator[Tell]:
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True)) as bars:
         tasks: dict[str, TaskID] = {}
+        furthest: dict[str, int] = {}
 
         def tell(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done)
+            furthest[stage] = max(done, furthest.get(stage, 0))
+            bars.update(tasks[stage], completed=furthest[stage])
 
         yield tell

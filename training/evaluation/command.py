@@ -10,7 +10,6 @@ import torch
 import typer
 from rich.console import Console
 
-from model_store.builtin import builtin_store
 from model_store.errors import ModelStoreError
 from model_store.quality.feature_cache import DEFAULT_CACHE_FOLDER, FeatureCache
 from model_store.quality.reference_set import load_reference_set
@@ -27,6 +26,7 @@ from training.evaluation.reference import DatasetReference, Progress, RealRefere
 from training.evaluation.report import Drawing, evaluate_against
 from training.evaluation.tables import report_tables
 from training.stages import stage_bars
+from training.stores import store_with
 
 NEEDS_IMAGES = "the reference set keeps no features of this network"
 
@@ -46,7 +46,9 @@ def evaluate(
     store: Annotated[
         str | None,
         typer.Option(
-            "--store", envvar="MASAN_MODEL_STORE_URL", help="Model store; default: the one that ships."
+            "--store",
+            envvar="MASAN_MODEL_STORE_URL",
+            help="Model store; default: the one that ships, then data/store.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**64 - 1)] = 0,
@@ -98,7 +100,7 @@ def evaluate(
         try:
             request = _Request(
                 reference=checkpoint,
-                store=ModelStore(store) if store else builtin_store(),
+                store=store_with(checkpoint, store),
                 data=data,
                 drawing=Drawing(n_fake=n, seed=seed, truncation=truncation, fid_n_fake=fid_n),
                 networks=options,

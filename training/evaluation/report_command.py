@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from model_store.builtin import builtin_store
 from model_store.errors import ModelStoreError
 from model_store.quality.feature_cache import DEFAULT_CACHE_FOLDER, FeatureCache
 from model_store.report import QualityReport, ReportInvalidError, read_report
@@ -28,6 +27,7 @@ from training.evaluation.drawing import chosen_device
 from training.evaluation.reference import Progress
 from training.evaluation.report_images import IMAGES_PER_CLASS, Painter, contact_sheets, patient_images
 from training.stages import stage_bars
+from training.stores import store_with
 
 _LEVEL_STYLES = {"pass": "green", "look": "yellow", "fail": "red"}
 
@@ -38,7 +38,9 @@ def report(
     store: Annotated[
         str | None,
         typer.Option(
-            "--store", envvar="MASAN_MODEL_STORE_URL", help="Model store; default: the one that ships."
+            "--store",
+            envvar="MASAN_MODEL_STORE_URL",
+            help="Model store; default: the one that ships, then data/store.",
         ),
     ] = None,
     report_file: Annotated[
@@ -72,7 +74,7 @@ def report(
     with stage_bars() as stages:
         try:
             runs_on = chosen_device(device)
-            opened = _open(ModelStore(store) if store else builtin_store(), checkpoint, report_file)
+            opened = _open(store_with(checkpoint, store), checkpoint, report_file)
             page = _render(opened, real, per_class, runs_on, stages)
         except (ModelStoreError, TrainingError, ValueError) as error:
             raise typer.BadParameter(str(error)) from error

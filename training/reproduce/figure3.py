@@ -9,8 +9,6 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from model_store.builtin import builtin_store
-from model_store.store import ModelStore
 from model_store.weights import load_generator
 from training.data import Dataset, load_dataset
 from training.diffusion.export import trained_by_diffusion_run
@@ -24,6 +22,7 @@ from training.reproduce.scale import GENERATOR_KNOBS, Scale
 from training.reproduce.unit import Unit
 from training.reproduce.workspace import Pixels, Workspace
 from training.run_dir import RunDir
+from training.stores import store_with
 
 TRAINED: Final = {model.name: model for model in (CELLGAN, LDM, MASAN)}
 REAL_LABEL: Final = "real: do not share"
@@ -77,7 +76,7 @@ class Figure3(Experiment):
 def shown_column(text: str, store_url: str | None, n: int, device: torch.device) -> Column:
     """Images of what `LABEL=WHAT` names: a run folder, or a checkpoint in a store.
 
-    store_url: None for the checkpoints that ship. Raises ConfigInvalidError for another text, and what
+    store_url: None for the checkpoints that ship and those of data/store. Raises ConfigInvalidError for another text, and what
     opening a run or resolving a checkpoint raises.
     """
     label, separator, what = text.partition("=")
@@ -89,7 +88,7 @@ def shown_column(text: str, store_url: str | None, n: int, device: torch.device)
         digest, classes = weights_digest(trained), trained.classes
         generator = as_served(trained, device)
     else:
-        store = ModelStore(store_url) if store_url else builtin_store()
+        store = store_with(what, store_url)
         checkpoint = store.resolve(what)
         digest, classes = checkpoint.manifest.digest, checkpoint.manifest.classes
         generator = load_generator(store, checkpoint, device)

@@ -15,3 +15,11 @@ def test_every_stage_gets_a_bar_of_its_own_on_stderr(capsys: pytest.CaptureFixtu
     assert "3/3" in said.err
     assert "pack" in said.err
     assert "1/2" in said.err
+
+
+def test_a_bar_does_not_go_back(capsys: pytest.CaptureFixture[str]) -> None:
+    with stage_bars() as tell:
+        for done in (1, 3, 2):
+            tell("draw", done, 3)
+
+    assert "3/3" in capsys.readouterr().err
