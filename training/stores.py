@@ -25,6 +25,5 @@ def store_with(reference: str, url: str | None, local: str = LOCAL_STORE) -> Mod
         except ModelNotFoundError:
             continue
         return store
-    raise ModelNotFoundError(
-        reference, tuple(dict.fromkeys(name for store in stores for name in store.names()))
-    )
+    known = dict.fromkeys(name for store in stores for name in store.names())
+    raise ModelNotFoundError(reference, tuple(known))

@@ -76,8 +76,8 @@ class Figure3(Experiment):
 def shown_column(text: str, store_url: str | None, n: int, device: torch.device) -> Column:
     """Images of what `LABEL=WHAT` names: a run folder, or a checkpoint in a store.
 
-    store_url: None for the checkpoints that ship and those of data/store. Raises ConfigInvalidError for another text, and what
-    opening a run or resolving a checkpoint raises.
+    store_url: None for the checkpoints that ship and those of data/store. Raises ConfigInvalidError for
+    another text, and what opening a run or resolving a checkpoint raises.
     """
     label, separator, what = text.partition("=")
     if not (label and separator and what):

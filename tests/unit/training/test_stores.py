@@ -38,5 +38,5 @@ def test_who_finds_it_nowhere_learns_what_there_is(tmp_path: Path) -> None:
 
     with pytest.raises(ModelNotFoundError, match="no checkpoint 'nobody'; there is b-all, tiny"):
         store_with("nobody", None, str(tmp_path))
-    with pytest.raises(ModelNotFoundError, match="there is b-all$"):
+    with pytest.raises(ModelNotFoundError, match=r"there is b-all$"):
         store_with("nobody", None, str(tmp_path / "absent"))
