@@ -2,12 +2,14 @@
 
 import sys
 
+from worker.arenas import share_arenas
 from worker.logs import configure_logging
 from worker.settings import WorkerSettingsError, load_settings
 
 
 def main() -> int:
     """Exit code 2 for a setting that cannot be used, named on one line of stderr."""
+    share_arenas()
     try:
         settings = load_settings()
         configure_logging(settings.log_level)
