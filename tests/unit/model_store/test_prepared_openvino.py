@@ -12,9 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model_store.generators.layers import EMAttention
 from model_store.generators.masan import MasanGenerator
 from model_store.generators.registry import Generator
+from model_store.prepared.openvino_attention import attend
 from model_store.prepared.openvino_generator import OpenvinoGenerator
+from model_store.prepared.openvino_graph import build_graph
+from model_store.prepared.openvino_operations import Operations
+from model_store.prepared.openvino_runtime import load_openvino
 from tests.checkpoints import build_tiny, tiny_config
 
 SMALL: dict[str, Any] = tiny_config(resolution=64, base_channels=2)
@@ -69,6 +74,35 @@ def test_images_are_the_networks(name: str) -> None:
 
     assert expected.std() > 0.01
     torch.testing.assert_close(drawn, expected, rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize(("channels", "groups", "side"), [(16, 8, 8), (12, 1, 5), (8, 8, 4), (6, 2, 3)])
+def test_attention_is_the_networks(channels: int, groups: int, side: int) -> None:
+    attention = EMAttention(channels, groups).requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in attention.parameters():
+        parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.5)
+    x = torch.randn(1, channels, side, side, generator=generator)
+    make = Operations()
+    flat = make.input("x", x.numel())
+    model = make.model(attend(make, attention, make.reshape(flat, *x.shape), side), [flat])
+    compiled = load_openvino().Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+    attended = torch.from_numpy(compiled([x.flatten(1).numpy()])[0])
+
+    torch.testing.assert_close(attended, attention(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["fusion", "shipped"])
+def test_a_graph_has_fixed_shapes(name: str) -> None:
+    eager = network(CONFIGS[name])
+    graph = build_graph(eager)
+
+    assert [list(given.get_shape()) for given in graph.inputs] == [
+        [1, eager.latent_dim],
+        [1, eager.class_count],
+    ]
+    assert [list(made.get_shape()) for made in graph.outputs] == [[1, 3, 64, 64]]
 
 
 def test_it_tells_what_sampling_needs(prepared: OpenvinoGenerator) -> None:
