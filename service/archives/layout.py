@@ -54,15 +54,17 @@ class Layout(ABC):
         which a part is wanted is read whole before, so that no part of a damaged one is taken for right.
         """
         stop = self.size_bytes if stop is None else min(stop, self.size_bytes)
-        block = bytearray()
+        parts: list[bytes] = []
+        size = 0
         with Sources(open_file) as sources:
             for data in self._parts(sources, start, stop):
-                block += data
-                if len(block) >= BLOCK_BYTES:
-                    yield bytes(block)
-                    block.clear()
-        if block:
-            yield bytes(block)
+                parts.append(data)
+                size += len(data)
+                if size >= BLOCK_BYTES:
+                    yield b"".join(parts)
+                    parts, size = [], 0
+        if size:
+            yield b"".join(parts)
 
     def _parts(self, sources: Sources, start: int, stop: int) -> Iterator[bytes]:
         index = max(0, bisect_right(self._starts, start) - 1)

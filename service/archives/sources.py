@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
-BLOCK_BYTES = 256 * 1024
+BLOCK_BYTES = 512 * 1024
 _OPEN_FILES = 4
 """A tar takes images and manifest rows in turn from two files of a chunk."""
 

@@ -40,6 +40,7 @@ TESTED_THROUGH = {
     "masan/tether.py": "tests/unit/masan/test_processes.py",
     "service/catalogue.py": "tests/integration/service/test_models.py",
     "service/fleet_metrics.py": "tests/integration/service/test_operations.py",
+    "service/job_record.py": "tests/integration/service/test_jobs.py",
     "service/job_archive.py": "tests/integration/service/test_result.py",
     "service/json_body.py": "tests/integration/service/test_drain.py",
     "service/middleware.py": "tests/integration/service/test_operations.py",
@@ -353,6 +354,8 @@ def _used_by_name(extra: str) -> set[str]:
     named = {name for module in imported for name in by_module.get(module, [])}
     if "torch.utils.tensorboard" in imported:
         named.add("tensorboard")
+    if extra == "service":
+        named |= {"httptools", "uvloop"}  # uvicorn serves with them where they are installed
     if extra == "training":
         named.add("torchvision")  # who trains on generated folders reads them with its ImageFolder
     return {canonicalize_name(name) for name in named}
