@@ -3,12 +3,13 @@
     masan up                                                  # in another terminal
     python examples/train_resnet34.py --real DATA             # DATA: a folder of images for each class
 
-Needs torchvision: pip install 'masan[training]'. Both runs take the same number of steps from the same
+Needs torchvision: pip install '.[training]' in a clone. Both runs take the same number of steps from the same
 weights, so that more images do not mean more training.
 """
 
 import argparse
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.models import resnet34
 from torchvision.transforms import v2
 
-from masan import Client, SyntheticDataset
+from masan import Client, MasanError, SyntheticDataset
 
 B_ALL = {"Benign": "benign", "Early": "early_pre_b", "Pre": "pre_b", "Pro": "pro_b"}
 """Folders of the B-ALL set -> class slugs; other folders are taken to be named by their slug."""
@@ -210,4 +211,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (MasanError, OSError) as error:
+        sys.exit(str(error))

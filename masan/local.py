@@ -27,6 +27,8 @@ _STOP_VALKEY_S = 4.0
 """Together with one second each for the killed, under the 15 s that a stop may take."""
 _PORT_ATTEMPTS = 3
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MASAN_THREADS", "MASAN_ENCODE_THREADS")
+_PATH_VARIABLES = ("MASAN_API_KEYS_FILE", "MASAN_REPORT_DATA", "MASAN_REPORT_CACHE")
+"""Meant from where the user is; the processes run in the data folder."""
 _TRAINING_MODULE = "cv2"
 """Of the extra `training` alone."""
 _FOLDERS = ("valkey", "store", "results", "run", "logs")
@@ -205,7 +207,10 @@ class EmbeddedStack:
 
     def _environment(self, redis_url: str) -> dict[str, str]:
         """What all processes share; the rest of our environment goes on to them."""
+        given = {name: Path(os.environ[name]) for name in _PATH_VARIABLES if os.environ.get(name)}
+        paths = {name: str(path.expanduser().absolute()) for name, path in given.items()}
         return dict(os.environ) | {
+            **paths,
             "MASAN_REDIS_URL": redis_url,
             "MASAN_MODEL_STORE_URL": str(self.data_dir / "store"),
             "MASAN_RESULT_STORE_URL": str(self.data_dir / "results"),

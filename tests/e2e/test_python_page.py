@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from masan.processes import free_port
 from tests.e2e.conftest import needs_own_stack
 from tests.smears import make_smear_dataset
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/python.md").read_text()
+README = (ROOT / "README.md").read_text()
 
 
 @needs_own_stack  # another one may want a key
@@ -33,6 +35,35 @@ def test_the_page_s_examples_run_from_top_to_bottom(
     assert (tmp_path / "pro_b.zip").is_file()
     assert (tmp_path / "shard-0.tar").is_file()
     assert done.stdout.count("torch.Size([8, 3, 64, 64])") == 8
+
+
+@needs_own_stack
+def test_the_first_page_s_example_runs(base_url: str, tmp_path: Path) -> None:
+    (snippet,) = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    code = snippet.replace("http://127.0.0.1:8000", base_url).replace("500", "8")
+
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, timeout=170, check=True)
+
+    assert (tmp_path / "pro_b.zip").is_file()
+
+
+@pytest.mark.parametrize(
+    ("folder", "said"), [("absent", "No such file or directory"), ("real", "no answer from")]
+)
+def test_the_example_says_in_a_line_what_is_missing(tmp_path: Path, folder: str, said: str) -> None:
+    make_smear_dataset(tmp_path / "real", per_class=2)
+    command = [sys.executable, str(ROOT / "examples/train_resnet34.py"), "--real", str(tmp_path / folder)]
+
+    done = subprocess.run(
+        [*command, "--url", f"http://127.0.0.1:{free_port()}"],
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert said in done.stderr
 
 
 def test_the_example_trains_with_and_without_synthetic_images(base_url: str, tmp_path: Path) -> None:

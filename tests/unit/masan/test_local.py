@@ -26,6 +26,19 @@ def write_state(data_dir: Path, supervisor: ProcessRecord, *processes: ProcessRe
     (data_dir / "run" / "stack.json").write_text(json.dumps(state))
 
 
+def test_a_relative_path_is_meant_from_where_the_user_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MASAN_API_KEYS_FILE", "keys.jsonl")
+    monkeypatch.setenv("MASAN_REPORT_DATA", "")
+
+    env = EmbeddedStack(StackConfig(data_dir=tmp_path / "data"))._environment("redis://x")
+
+    assert env["MASAN_API_KEYS_FILE"] == str(tmp_path / "keys.jsonl")
+    assert env["MASAN_REPORT_DATA"] == ""
+
+
 @pytest.mark.parametrize(
     ("field", "value"), [("workers", 0), ("workers", 100_000), ("port", 0), ("port", 65_536)]
 )
