@@ -24,6 +24,7 @@ from masan.connection import (
     make_client,
     make_console,
     print_json,
+    said,
     status_printer,
 )
 from masan.errors import ExtraMissingError, MasanError
@@ -113,7 +114,7 @@ def up(
         reports=True,
     )
     with EmbeddedStack(config, status_printer(console)) as stack:
-        console.print(f"Ready at {stack.url}", style="bold")
+        console.print(f"Ready at {stack.url} (also for a browser)", style="bold")
         console.print(f"  curl -X POST '{stack.url}/generate?class=pro_b&n=500'", soft_wrap=True)
         console.print(f"  masan generate pro_b -n 500 -o out --data-dir {data_dir}", soft_wrap=True)
         console.print("Ctrl-C stops it.")
@@ -314,7 +315,7 @@ def main() -> None:
     except TyperException as error:
         _fail(error.format_message(), error.exit_code)
     except MasanError as error:
-        _fail(str(error), error.exit_code)
+        _fail(said(error), error.exit_code)
     except ValueError as error:
         _fail(str(error), 2)
     except OSError as error:

@@ -5,12 +5,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from masan.errors import NoServerError
+from masan.errors import ApiError, MasanError, NoServerError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,6 +75,12 @@ def open_client(url: str | None, api_key: str | None, data_dir: Path) -> Iterato
         raise NoServerError(str(data_dir))
     with make_client(found, api_key) as client:
         yield client
+
+
+def said(error: MasanError) -> str:
+    """What a person at a terminal is told."""
+    lacks_key = isinstance(error, ApiError) and error.status == HTTPStatus.UNAUTHORIZED
+    return f"{error} (--api-key or MASAN_API_KEY)" if lacks_key else str(error)
 
 
 def make_console(*, err: bool = False) -> "Console":

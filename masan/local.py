@@ -66,9 +66,12 @@ class RunningStack:
     processes: tuple[ProcessRecord, ...]
 
     def wait_until_ready(self) -> None:
-        """Wait while it is still starting. Raises StackError if it ends or does not become ready."""
+        """Wait while its service is still starting; what worker or drain keep from it, it says itself.
+
+        Raises StackError if it ends or does not become ready.
+        """
         deadline = time.monotonic() + _READY_TIMEOUT_S
-        while reason := not_ready_reason(self.url):
+        while reason := not_ready_reason(self.url, scope="process"):
             if not self.supervisor.is_alive():
                 raise StackError(f"the stack at {self.url} (process {self.supervisor.pid}) has ended")
             if time.monotonic() > deadline:
@@ -283,10 +286,10 @@ def find_running(data_dir: Path) -> RunningStack | None:
     return state if state and state.supervisor.is_alive() else None
 
 
-def not_ready_reason(url: str) -> str | None:
-    """None when `/readyz` says yes, else what it says."""
+def not_ready_reason(url: str, scope: str = "fleet") -> str | None:
+    """None when `/readyz` says yes, else what it says. scope: `process` leaves out workers and draining."""
     try:
-        response = httpx.get(f"{url}/readyz", timeout=5.0, trust_env=False)
+        response = httpx.get(f"{url}/readyz", params={"scope": scope}, timeout=5.0, trust_env=False)
     except httpx.HTTPError as error:
         return f"no answer from {url}: {error}"
     if response.status_code == httpx.codes.OK:

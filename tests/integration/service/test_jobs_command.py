@@ -1,6 +1,7 @@
 """`masan jobs|job|cancel|retry|delete|download` as a person types them, against a running service."""
 
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -9,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from masan.processes import ProcessRecord
 from tests.integration.service.harness import Service
+from tests.unit.masan.test_local import write_state
 
 pytestmark = pytest.mark.integration
 
@@ -80,6 +83,23 @@ def test_bad_input_is_one_line_and_exit_code_2(masan: Typed, args: list[str]) ->
 
     assert said.startswith("masan: ")
     assert said.count("\n") == 1
+
+
+def test_a_drained_stack_s_jobs_can_be_looked_at(service: Service, tmp_path: Path) -> None:
+    job_id, data_dir = service.finished_job(n=3), tmp_path / "data"
+    write_state(data_dir, ProcessRecord.of("masan", os.getpid()), url=str(service.client.base_url))
+    service.client.post("/admin/drain", json={"draining": True})
+    assert service.client.get("/readyz").status_code == 503
+
+    done = subprocess.run(
+        [sys.executable, "-m", "masan.cli", "jobs", "--data-dir", str(data_dir), "--json"],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+    )
+
+    assert [job["id"] for job in json.loads(done.stdout)["jobs"]] == [job_id]
 
 
 def test_models_are_listed_and_shown_by_the_server(masan: Typed) -> None:

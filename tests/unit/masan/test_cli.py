@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from masan.connection import said
+from masan.errors import api_error
 from masan.processes import free_port
 from tests.unit.masan.test_archive import make_archive
 
@@ -137,3 +139,10 @@ def test_a_missing_training_extra_says_what_to_install(tmp_path: Path) -> None:
     assert done.stderr == (
         "masan: masan train needs 'torch', which is not installed; run: pip install 'masan[training]'\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("status", "told"), [(401, "Send a key (--api-key or MASAN_API_KEY)"), (403, "Send a key")]
+)
+def test_who_sent_no_key_is_told_how_to_give_one(status: int, told: str) -> None:
+    assert said(api_error(status, {"detail": "Send a key"})) == told

@@ -16,10 +16,12 @@ from masan.local import EmbeddedStack, StackConfig, find_running
 from masan.processes import ProcessRecord, free_port
 
 
-def write_state(data_dir: Path, supervisor: ProcessRecord, *processes: ProcessRecord) -> None:
+def write_state(
+    data_dir: Path, supervisor: ProcessRecord, *processes: ProcessRecord, url: str = "http://127.0.0.1:8123"
+) -> None:
     (data_dir / "run").mkdir(parents=True, exist_ok=True)
     state = {
-        "url": "http://127.0.0.1:8123",
+        "url": url,
         "supervisor": asdict(supervisor),
         "processes": [asdict(process) for process in processes],
     }
