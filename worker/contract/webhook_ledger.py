@@ -142,16 +142,6 @@ class WebhookLedger:
         self._postpone = redis.register_script(_POSTPONE)
         self._settle = redis.register_script(_SETTLE)
 
-    def register(self, job_id: str, webhook: Webhook, *, ttl_s: float) -> None:
-        """Before the job is created, so that none ends unheard.
-
-        ttl_s: when all of it is forgotten, told or not; longer than the job and the telling can take.
-        """
-        with self.redis.pipeline() as pipeline:
-            pipeline.hset(keys.webhook_key(job_id), items=webhook_fields(job_id, webhook))
-            pipeline.expire(keys.webhook_key(job_id), int(ttl_s))
-            pipeline.execute()
-
     def claim(self, *, now: float, limit: int) -> list[tuple[str, int]]:
         """Take what is due, the longest due first: job ids with the claims to show from now on."""
         rows = self._claim(keys=[keys.WEBHOOKS_DUE], args=[now, now + LEASE_S, limit, keys.webhook_key("")])
