@@ -56,7 +56,9 @@ bench: $(STAMP)  ## Every benchmark in benchmarks/
 
 docs: $(STAMP)  ## Renew the pages that are made of the code: model card, modules, OpenAPI
 	$(BIN)/python docs/render.py
-	$(BIN)/python -m service --openapi > docs/openapi.json.new && mv docs/openapi.json.new docs/openapi.json
+	@folder=$$(mktemp -d) && MASAN_MODEL_STORE_URL=$$folder MASAN_RESULT_STORE_URL=$$folder \
+	  MASAN_SIGNING_KEY_FILE=$$folder/key.pem $(BIN)/python -m service --openapi > $$folder/openapi.json && \
+	  mv $$folder/openapi.json docs/openapi.json && rm -rf $$folder
 
 train-smoke: $(STAMP)  ## Train for a moment on made-up images, to see that training runs
 	@rm -rf runs/smoke

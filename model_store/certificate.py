@@ -114,10 +114,10 @@ class Signature(_Frozen):
 class Certificate(_Frozen):
     """What a signed certificate says.
 
-    attempt: how often the job was begun. walk_to_seed: of a walk alone. issued_at: when the job had succeeded. manifest_sha256: of the job's
-    `manifest.jsonl`. images_sha256, pixels_sha256: over the raw sha256 of all files, and of all images'
-    pixels, in the manifest's order. shards: sha256 of each shard. report_at: when the report was made whose
-    figures stand at the classes.
+    attempt: how often the job was begun. walk_to_seed: of a walk alone. issued_at: when the job had
+    succeeded. manifest_sha256: of the job's `manifest.jsonl`. images_sha256, pixels_sha256: over the raw
+    sha256 of all files, and of all images' pixels, in the manifest's order. shards: sha256 of each shard.
+    report_at: when the report was made whose figures stand at the classes.
     """
 
     version: Literal[1]

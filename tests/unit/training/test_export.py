@@ -155,4 +155,4 @@ def test_command_line_publishes_and_says_what(run_dir: RunDir, tmp_path: Path) -
 
     assert done.returncode == 0, done.stderr
     checkpoint = ModelStore(str(tmp_path / "store")).resolve("by-hand")
-    assert done.stdout == f"published by-hand@1, digest {checkpoint.digest}\n"
+    assert done.stdout.startswith(f"published by-hand@1, digest {checkpoint.digest}\n")
