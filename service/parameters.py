@@ -58,9 +58,7 @@ SeedParameter = Annotated[
 ]
 WalkParameter = Annotated[
     _Seed | None,
-    Query(
-        description="`n` frames of a walk from the first image of `seed` to this one's; with gate=off"
-    ),
+    Query(description="`n` frames of a walk from the first image of `seed` to this one's; with gate=off"),
 ]
 TruncationParameter = Annotated[_Truncation, Query(description="Scales the latents, in steps of 0.0001")]
 ModelParameter = Annotated[
