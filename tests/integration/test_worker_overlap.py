@@ -1,7 +1,6 @@
 """Chunks made beside one another: the same bytes as alone, faults that stay where they are, what is taken."""
 
 import json
-import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -31,15 +30,6 @@ pytestmark = pytest.mark.integration
 
 CPU = torch.device("cpu")
 BENIGN = (ClassCount(class_slug="benign", class_index=0, count=1),)
-
-
-@pytest.fixture(autouse=True)
-def _signal_handlers() -> Iterator[None]:
-    """A worker in this process takes SIGINT and SIGTERM; pytest wants them back."""
-    saved = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in saved.items():
-        signal.signal(number, handler)
 
 
 def by_id(stack: Stack, *specs: JobSpec) -> dict[str, str]:
