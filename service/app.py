@@ -63,6 +63,7 @@ def create_app(settings: ServiceSettings, *, clock: Callable[[], float] = time.t
         dependencies=[Depends(authenticate), Depends(check_parameters)],
         docs_url=None,  # ours, which needs no other machine
         redoc_url=None,
+        redirect_slashes=False,  # a path with one slash more is another path, and its answer a problem
         telemetry=telemetry.config,
     )
     app.state.services = services
