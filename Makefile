@@ -24,7 +24,7 @@ run: $(STAMP)  ## Keep the stack up and print the curl line; Ctrl-C stops it
 	@$(BIN)/masan up
 
 test: $(STAMP)  ## All tests but those of `make chaos`
-	OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist loadfile tests/unit tests/integration
+	OMP_NUM_THREADS=1 $(MAKE) --jobs 2 --output-sync=target unit integration
 	$(PYTEST) tests/e2e
 
 check: $(STAMP)  ## Format, lint, types, import contracts
