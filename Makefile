@@ -38,7 +38,8 @@ format: $(STAMP)  ## Format and mend what can be mended
 	$(BIN)/ruff format
 
 unit: $(STAMP)  ## Unit tests
-	$(PYTEST) tests/unit
+	$(PYTEST) tests/unit --ignore tests/unit/training
+	$(PYTEST) tests/unit/training
 
 integration: $(STAMP)  ## Tests on a real Valkey
 	$(PYTEST) tests/integration
