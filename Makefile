@@ -43,8 +43,9 @@ unit: $(STAMP)  ## Unit tests
 
 # OpenVINO, once used in a process, has been seen to break later tests there that fork or train: it stays out of theirs.
 integration: $(STAMP)  ## Tests on a real Valkey
-	MASAN_GENERATOR=eager $(PYTEST) tests/integration --ignore tests/integration/test_worker_paths.py
-	$(PYTEST) tests/integration/test_worker_paths.py
+	MASAN_GENERATOR=eager $(PYTEST) tests/integration --ignore tests/integration/test_worker_paths.py \
+	  --ignore tests/integration/test_worker_process.py
+	$(PYTEST) tests/integration/test_worker_process.py tests/integration/test_worker_paths.py
 
 e2e: $(STAMP)  ## Tests of the whole stack over HTTP; E2E_BASE_URL=http://... tests a running one
 	$(PYTEST) tests/e2e
