@@ -24,7 +24,7 @@ run: $(STAMP)  ## Keep the stack up and print the curl line; Ctrl-C stops it
 	@$(BIN)/masan up
 
 test: $(STAMP)  ## All tests but those of `make chaos`
-	OMP_NUM_THREADS=1 $(MAKE) --jobs 2 --output-sync=target unit integration
+	OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist loadfile tests/unit tests/integration
 	$(PYTEST) tests/e2e
 
 check: $(STAMP)  ## Format, lint, types, import contracts
@@ -38,14 +38,10 @@ format: $(STAMP)  ## Format and mend what can be mended
 	$(BIN)/ruff format
 
 unit: $(STAMP)  ## Unit tests
-	$(PYTEST) tests/unit --ignore tests/unit/training
-	$(PYTEST) tests/unit/training
+	$(PYTEST) tests/unit
 
-# OpenVINO, once used in a process, has been seen to break later tests there that fork or train: it stays out of theirs.
 integration: $(STAMP)  ## Tests on a real Valkey
-	MASAN_GENERATOR=eager $(PYTEST) tests/integration --ignore tests/integration/test_worker_paths.py \
-	  --ignore tests/integration/test_worker_process.py
-	$(PYTEST) tests/integration/test_worker_process.py tests/integration/test_worker_paths.py
+	$(PYTEST) tests/integration
 
 e2e: $(STAMP)  ## Tests of the whole stack over HTTP; E2E_BASE_URL=http://... tests a running one
 	$(PYTEST) tests/e2e

@@ -1,6 +1,5 @@
 """A MASAN generator on OpenVINO: images one by one on a CPU, several passes at once, each on one thread."""
 
-import logging
 import threading
 from typing import Any, Final
 
@@ -10,11 +9,7 @@ from torch import Tensor
 
 from model_store.generators.masan import MasanGenerator
 from model_store.prepared.openvino_graph import build_graph
-from model_store.prepared.openvino_runtime import load_openvino
-
-logger = logging.getLogger(__name__)
-
-DEVICE: Final = "CPU"
+from model_store.prepared.openvino_runtime import compile_for_cpu, load_openvino
 
 
 class OpenvinoGenerator:
@@ -31,15 +26,14 @@ class OpenvinoGenerator:
         self.latent_dim = network.latent_dim
         self.class_count = network.class_count
         self.resolution = network.resolution
-        openvino = load_openvino()
-        self.path = f"openvino {openvino.__version__.partition('-')[0]}"
+        self.path = f"openvino {load_openvino().__version__.partition('-')[0]}"
         settings = {
             "NUM_STREAMS": passes,
             "INFERENCE_NUM_THREADS": passes,
             "INFERENCE_PRECISION_HINT": "f32",  # else half precision where the CPU has it
             "ENABLE_CPU_PINNING": False,  # workers of one machine would be pinned to the same cores
         }
-        self._compiled: Any = openvino.Core().compile_model(build_graph(network), DEVICE, settings)
+        self._compiled: Any = compile_for_cpu(build_graph(network), settings)
         self._of_thread = threading.local()
 
     def __call__(self, z: Tensor, label: Tensor) -> Tensor:

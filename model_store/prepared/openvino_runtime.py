@@ -1,6 +1,7 @@
 """OpenVINO, imported without the part of it that reports its use to its vendor."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 _REPORTING_PART: Final = "openvino.tools.ovc"
@@ -19,6 +20,17 @@ def load_openvino() -> Any:
         if is_first:
             del sys.modules[_REPORTING_PART]
     return openvino
+
+
+def compile_for_cpu(graph: Any, settings: dict[str, Any]) -> Any:
+    """An `openvino.CompiledModel` of `graph`, an `openvino.Model`. Raises RuntimeError where that fails.
+
+    OpenVINO's CPU plugin gives the thread that loads it a signal stack of the least size there is, on which
+    a handler of Python overflows (SIGSEGV at the next SIGTERM). So a thread that gets no signals loads it.
+    """
+    openvino = load_openvino()
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(lambda: openvino.Core().compile_model(graph, "CPU", settings)).result()
 
 
 def load_operations() -> Any:

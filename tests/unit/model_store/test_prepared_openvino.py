@@ -1,5 +1,6 @@
 """The OpenVINO path: the same images as the network's, whatever is drawn beside them and wherever."""
 
+import ctypes
 import hashlib
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from model_store.prepared.openvino_attention import attend
 from model_store.prepared.openvino_generator import OpenvinoGenerator
 from model_store.prepared.openvino_graph import build_graph
 from model_store.prepared.openvino_operations import Operations
-from model_store.prepared.openvino_runtime import load_openvino
+from model_store.prepared.openvino_runtime import compile_for_cpu
 from tests.checkpoints import build_tiny, tiny_config
 
 SMALL: dict[str, Any] = tiny_config(resolution=64, base_channels=2)
@@ -86,7 +87,7 @@ def test_attention_is_the_networks(channels: int, groups: int, side: int) -> Non
     make = Operations()
     flat = make.input("x", x.numel())
     model = make.model(attend(make, attention, make.reshape(flat, *x.shape), side), [flat])
-    compiled = load_openvino().Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = compile_for_cpu(model, {"INFERENCE_PRECISION_HINT": "f32"})
 
     attended = torch.from_numpy(compiled([x.flatten(1).numpy()])[0])
 
@@ -171,3 +172,26 @@ def test_another_process_draws_the_same_and_nothing_reports_home(
 
     assert done.stdout.splitlines() == [here, ""]
     assert list(tmp_path.iterdir()) == []
+
+
+class SignalStack(ctypes.Structure):
+    """stack_t, see sigaltstack(2)."""
+
+    _fields_ = (("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the signal stack through Linux's C library")
+def test_signals_are_handled_where_they_were_before() -> None:
+    def signal_stack() -> tuple[int | None, int, int]:
+        stack = SignalStack()
+        assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack)) == 0
+        return stack.address, stack.flags, stack.size
+
+    before = signal_stack()
+
+    generator = OpenvinoGenerator(network(SMALL), passes=1)
+    generator(*inputs(generator, 1))
+    assert signal_stack() == before
+    del generator
+
+    assert signal_stack() == before
