@@ -64,6 +64,17 @@ class Visit:
         one_of = ", ".join(f"#job-status.{status}" for status in statuses)
         expect(self.page.locator(one_of)).to_be_visible(timeout=DONE_MS)
 
+    def expect_pictures(self, count: int) -> None:
+        """Wait until the gallery has so many, and their pixels."""
+        pictures = self.page.locator("#gallery img")
+        expect(pictures).to_have_count(count)
+        are_loaded = "all => all.every(one => one.complete && one.naturalWidth)"
+        for _ in range(DONE_MS // 100):
+            if pictures.evaluate_all(are_loaded):
+                return
+            self.page.wait_for_timeout(100)
+        raise AssertionError(f"{count} pictures have not come")
+
     def check(self, refused: list[tuple[int, str]]) -> None:
         """Nothing went wrong but what was to be refused, and nobody else was asked for anything."""
         assert self.errors == []
