@@ -23,9 +23,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import httpx
+
 from api_stack import SLUG, Bench, Server, finished_job, nginx_serving
 from hardware import hardware_line
-
 from worker.contract import keys
 
 BLOCK = 1 << 20

@@ -17,10 +17,10 @@ from collections.abc import Callable, Mapping
 from itertools import cycle, islice
 
 import numpy as np
-from hardware import hardware_line
 from isal import isal_zlib
 from PIL import Image
 
+from hardware import hardware_line
 from model_store.builtin import import_builtin
 from model_store.image_id import ImageId
 from model_store.origin import png_texts

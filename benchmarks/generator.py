@@ -25,12 +25,11 @@ from typing import Any, cast
 import numpy as np
 import torch
 import torch.nn.functional as F
-from hardware import hardware_line
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
-from train_throughput import PlainAttention, PlainUpBlock, _replace
 
+from hardware import hardware_line
 from model_store.builtin import builtin_store
 from model_store.generators.layers import EMAttention, UpBlock, use_transposed_convolutions
 from model_store.generators.masan import MasanGenerator
@@ -38,6 +37,7 @@ from model_store.generators.registry import Generator, build_generator
 from model_store.prepared.prepare import PreparedGenerator, prepare_generator
 from model_store.sampling import make_reproducible, to_pixels
 from model_store.weights import decode_weights
+from train_throughput import PlainAttention, PlainUpBlock, _replace
 from training.spectral_norm import SpectralNorm, spectral_weights
 from worker.device import choose_device
 from worker.settings import usable_cores

@@ -21,7 +21,6 @@ from typing import cast
 
 from hardware import hardware_line
 from serving_stack import BareGenerator, ServingStack, serving_stack
-
 from worker.contract import keys
 
 NARROW = "fresh:2"

@@ -4,7 +4,6 @@ Valkey with its append-only file, one `python -m service`, one `python -m worker
 own; and the rate at which the worker's threads draw images when nothing else is asked of them.
 """
 
-import hashlib
 import os
 import signal
 import subprocess
@@ -14,75 +13,26 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
-import torch
 from redis import Redis
 
+from fresh_checkpoint import publish_fresh
 from masan.processes import free_port
 from masan.valkey_server import ValkeyServer
 from model_store.builtin import import_builtin
-from model_store.generators.registry import build_generator
 from model_store.image_id import ImageId
-from model_store.manifest import DatasetInfo, FileEntry, Manifest, TrainingHistory
 from model_store.sampling import make_reproducible, sample_micro_batch
 from model_store.store import Checkpoint, ModelStore
-from model_store.weights import WEIGHTS_FILE, encode_weights
 from worker.contract.messages import ModelRef
 from worker.process import WorkerProcess
 from worker.settings import WorkerSettings
 
-CLASSES = ("benign", "early_pre_b", "pre_b", "pro_b")
 FULL_WIDTH = 32
 _READY_S = 120.0
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-
-
-def publish_fresh(store: ModelStore, base_channels: int, *, resolution: int = 256) -> Checkpoint:
-    """A checkpoint of fresh weights, named `fresh`: as fast as a trained one of its width."""
-    torch.manual_seed(0)
-    config = {
-        "class_count": len(CLASSES),
-        "base_channels": base_channels,
-        "attention_groups": min(8, base_channels),
-        "resolution": resolution,
-    }
-    weights = encode_weights(build_generator("masan", config))
-    entry = FileEntry(path=WEIGHTS_FILE, sha256=hashlib.sha256(weights).hexdigest(), size_bytes=len(weights))
-    manifest = Manifest(
-        name="fresh",
-        version="1",
-        architecture="masan",
-        config=config,
-        classes=CLASSES,
-        resolution=resolution,
-        weights=entry,
-        dataset=DatasetInfo(
-            name="none",
-            digest="0" * 64,
-            images_per_class=dict.fromkeys(CLASSES, 0),
-            cleaning="none",
-            held_out="none",
-            license="none",
-        ),
-        training=TrainingHistory(
-            recipe="fresh weights",
-            images_seen=0,
-            hours=0.0,
-            device="cpu",
-            seed=0,
-            commit="0" * 40,
-            torch_version=torch.__version__,
-            finished_at=datetime(2026, 1, 1, tzinfo=UTC),
-        ),
-        license="Apache-2.0",
-        intended_use="measuring speed",
-        not_for="anything else",
-    )
-    return store.publish(manifest, {WEIGHTS_FILE: weights})
 
 
 def checkpoint_of(store: ModelStore, model: str) -> Checkpoint:

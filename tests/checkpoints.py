@@ -1,14 +1,13 @@
 """Tiny checkpoints for tests: a real MASAN generator, narrow and small, published as any other."""
 
-import hashlib
-from datetime import UTC, datetime
 from typing import Any
 
 import torch
 from torch import nn
 
+from fresh_checkpoint import describe_fresh
 from model_store.generators.registry import build_generator
-from model_store.manifest import DatasetInfo, FileEntry, Manifest, TrainingHistory
+from model_store.manifest import Manifest
 from model_store.store import Checkpoint, ModelStore
 from model_store.weights import WEIGHTS_FILE, encode_weights
 
@@ -39,39 +38,7 @@ def build_tiny(config: dict[str, Any] | None = None, seed: int = 0) -> nn.Module
 
 def describe(name: str, version: str, weights: bytes, config: dict[str, Any], /, **changes: Any) -> Manifest:
     """A manifest for `weights`."""
-    fields: dict[str, Any] = {
-        "name": name,
-        "version": version,
-        "architecture": "masan",
-        "config": config,
-        "classes": CLASSES,
-        "resolution": config["resolution"],
-        "weights": FileEntry(
-            path=WEIGHTS_FILE, sha256=hashlib.sha256(weights).hexdigest(), size_bytes=len(weights)
-        ),
-        "dataset": DatasetInfo(
-            name="none",
-            digest="0" * 64,
-            images_per_class=dict.fromkeys(CLASSES, 0),
-            cleaning="none",
-            held_out="none",
-            license="none",
-        ),
-        "training": TrainingHistory(
-            recipe="random weights",
-            images_seen=0,
-            hours=0.0,
-            device="cpu",
-            seed=0,
-            commit="0" * 40,
-            torch_version=torch.__version__,
-            finished_at=datetime(2026, 1, 1, tzinfo=UTC),
-        ),
-        "license": "Apache-2.0",
-        "intended_use": "tests",
-        "not_for": "anything else",
-    }
-    return Manifest(**fields | changes)
+    return describe_fresh(name, version, weights, config, **{"classes": CLASSES} | changes)
 
 
 def publish_tiny(

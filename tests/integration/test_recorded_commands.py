@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from benchmarks.scaling.recording import JOB_MARK, Replay, recorded, replay
+from scaling.recording import JOB_MARK, Replay, recorded, replay
 from service.job_queue import JobQueue
 from worker.contract import keys
 from worker.contract.ledger import JobLedger

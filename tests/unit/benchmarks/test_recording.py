@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.scaling.recording import count_commands, errors_in
+from scaling.recording import count_commands, errors_in
 
 
 def test_pipelined_requests_are_counted_one_by_one() -> None:
