@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from masan import ApiError, AsyncClient, Client, JobFailedError
+from masan.api_flows import GenerateOptions
 from masan.archive_digests import check_archive
 from masan.errors import ArchiveCorruptedError, ConflictError, InvalidRequestError, NotFoundError
 from tests.integration.service.harness import Service
@@ -29,34 +30,21 @@ def later(act: Callable[[], object], after_s: float = 0.3) -> threading.Timer:
 
 
 def test_every_parameter_reaches_the_job(client: Client) -> None:
-    job = client.submit(
-        mix={"pro_b": 2, "benign": 1},
-        seed=2**64 - 1,
-        truncation=0.7,
-        model="tiny@1",
-        format="tar",
-        image_format="jpeg",
-        quality=80,
-        gate="off",
-        priority="interactive",
-        deadline_s=600,
-        metadata={"study": "b"},
-        idempotency_key="once",
-    )
-    again = client.submit(
-        mix={"pro_b": 2, "benign": 1},
-        seed=2**64 - 1,
-        truncation=0.7,
-        model="tiny@1",
-        format="tar",
-        image_format="jpeg",
-        quality=80,
-        gate="off",
-        priority="interactive",
-        deadline_s=600,
-        metadata={"study": "b"},
-        idempotency_key="once",
-    )
+    asked: GenerateOptions = {
+        "seed": 2**64 - 1,
+        "truncation": 0.7,
+        "model": "tiny@1",
+        "format": "tar",
+        "image_format": "jpeg",
+        "quality": 80,
+        "gate": "off",
+        "priority": "interactive",
+        "deadline_s": 600,
+        "metadata": {"study": "b"},
+        "idempotency_key": "once",
+    }
+
+    job, again = (client.submit(mix={"pro_b": 2, "benign": 1}, **asked) for _ in range(2))
 
     assert again.id == job.id
     assert (job.n, job.seed, job.model, job.format) == (3, 2**64 - 1, "tiny@1", "tar")
