@@ -30,9 +30,11 @@ _TYPES: Final = {
     "checkpoint_digest": "string",
     "torch_version": "string",
     "device": "string",
+    "drawn_with": "string",
 }
-"""Columns after `image`. quality: null for what is lossless. gate: what it measured, as JSON."""
-_SAME_IN_MANY: Final = ["class", "checkpoint", "checkpoint_digest", "torch_version", "device"]
+"""Columns after `image`. quality: null for what is lossless. gate: what it measured, as JSON.
+drawn_with: null for an image made before it was kept."""
+_SAME_IN_MANY: Final = ["class", "checkpoint", "checkpoint_digest", "torch_version", "device", "drawn_with"]
 
 
 def write_parquet(
@@ -98,7 +100,7 @@ def _row(row: ImageRow, content: bytes) -> dict[str, Any]:
         **row.model_dump(
             include={
                 *("image_id", "index", "attempt", "truncation", "sha256", "pixels_sha256", "width", "height"),
-                *("quality", "checkpoint", "checkpoint_digest", "torch_version", "device"),
+                *("quality", "checkpoint", "checkpoint_digest", "torch_version", "device", "drawn_with"),
             }
         ),
     }

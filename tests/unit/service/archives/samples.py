@@ -68,4 +68,5 @@ def _row(class_slug: str, label: int, index: int, pixels: bytes, content: bytes,
         checkpoint_digest="a" * 64,
         torch_version="2",
         device="cpu",
+        drawn_with=None if label == 0 else "eager",  # as of a release that did not keep it
     )

@@ -10,6 +10,7 @@ import pytest
 from service.archives.parquet import write_parquet
 from service.archives.sources import ArchiveSourceError
 from tests.unit.service.archives.samples import JOB_ID, make_chunks, pixels_of
+from worker.contract.messages import ImageRow
 
 parquet = pytest.importorskip("pyarrow.parquet")
 CLASSES = ["benign", "early_pre_b", "pre_b", "pro_b"]
@@ -36,6 +37,16 @@ def test_a_row_is_an_image_with_what_is_known_of_it(tmp_path: Path) -> None:
     assert rows[4]["image"]["path"] == "pro_b/000001.png"
     assert (rows[4]["seed"], rows[4]["quality"]) == (2**64 - 1, None)
     assert json.loads(rows[4]["gate"]) == {"luma": 0.5}
+    assert [row["drawn_with"] for row in rows[2:4]] == [None, "eager"]
+
+
+def test_nothing_that_the_manifest_tells_of_an_image_is_left_out(tmp_path: Path) -> None:
+    of_files = {"file", "crc32", "pixels_crc32", "size_bytes", "offset"}
+    renamed = {"class_slug": "class", "class_index": "label"}
+
+    columns = set(written(tmp_path).schema_arrow.names)
+
+    assert columns - {"image"} == {renamed.get(name, name) for name in set(ImageRow.model_fields) - of_files}
 
 
 def test_a_row_group_is_a_chunk(tmp_path: Path) -> None:
