@@ -31,6 +31,7 @@ def later(act: Callable[[], object], after_s: float = 0.3) -> threading.Timer:
 
 def test_every_parameter_reaches_the_job(client: Client) -> None:
     asked: GenerateOptions = {
+        "mix": {"pro_b": 2, "benign": 1},
         "seed": 2**64 - 1,
         "truncation": 0.7,
         "model": "tiny@1",
@@ -44,7 +45,7 @@ def test_every_parameter_reaches_the_job(client: Client) -> None:
         "idempotency_key": "once",
     }
 
-    job, again = (client.submit(mix={"pro_b": 2, "benign": 1}, **asked) for _ in range(2))
+    job, again = (client.submit(**asked) for _ in range(2))
 
     assert again.id == job.id
     assert (job.n, job.seed, job.model, job.format) == (3, 2**64 - 1, "tiny@1", "tar")
