@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import httpx
 import numpy as np
@@ -90,9 +91,9 @@ class Bench:
 
     def empty(self) -> None:
         """No jobs; the worker stays."""
-        row = self.redis.hgetall(keys.WORKERS)
+        rows = cast("dict[str, str]", self.redis.hgetall(keys.WORKERS))
         self.redis.flushall()
-        self.redis.hset(keys.WORKERS, mapping=row)
+        self.redis.hset(keys.WORKERS, items=[item for row in rows.items() for item in row])
 
     def submit(self, n: int) -> str:
         """Id of an accepted job."""
@@ -160,10 +161,11 @@ def _worker_presence(bench: Bench) -> Iterator[None]:
 
 def finished_job(bench: Bench, images: int, archive_format: str) -> str:
     """A job whose chunks are written and marked done as a worker does it."""
-    url, asked = f"{bench.service.url}/generate", {"class": SLUG, "n": images, "format": archive_format}
-    job_id = httpx.post(url, params=asked, trust_env=False).raise_for_status().json()["id"]
+    asked: dict[str, str | int] = {"class": SLUG, "n": images, "format": archive_format}
+    answer = httpx.post(f"{bench.service.url}/generate", params=asked, trust_env=False)
+    job_id = answer.raise_for_status().json()["id"]
     ledger = JobLedger(bench.redis)
-    spec = JobSpec.model_validate_json(bench.redis.hget(keys.job_key(job_id), "spec"))
+    spec = JobSpec.model_validate_json(cast("str", bench.redis.hget(keys.job_key(job_id), "spec")))
     noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
     pixels = np.asarray(Image.fromarray(noise).filter(ImageFilter.GaussianBlur(3)))
     drawn = encode_image(pixels, ImageId("a" * 16, SLUG, 7, 0))

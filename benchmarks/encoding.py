@@ -13,10 +13,13 @@ import io
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import cycle, islice
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from isal import isal_zlib
 from PIL import Image
 
@@ -67,10 +70,11 @@ def filtered(pixels: Pixels, kind: str) -> Pixels:
     away = [np.abs(above - corner), np.abs(left - corner), np.abs(left + above - 2 * corner)]
     nearest = np.where(away[1] <= away[2], above, corner)
     paeth = np.where((away[0] <= away[1]) & (away[0] <= away[2]), left, nearest)
-    predicted = {"none": 0, "sub": left, "up": above, "average": (left + above) >> 1, "paeth": paeth}[kind]
+    predictions: dict[str, npt.NDArray[Any]] = {"sub": left, "up": above, "paeth": paeth}
+    predictions |= {"none": np.zeros_like(left), "average": (left + above) >> 1}
     out = np.empty((len(rows), 1 + rows.shape[1]), dtype=np.uint8)
     out[:, 0] = FILTERS[kind]
-    out[:, 1:] = (rows - predicted) & 255
+    out[:, 1:] = (rows - predictions[kind]) & 255
     return out
 
 
@@ -90,10 +94,13 @@ def deflaters() -> dict[str, Callable[[Pixels], bytes]]:
 
     def zlib_huffman(rows: Pixels) -> bytes:
         deflater = zlib.compressobj(1, strategy=zlib.Z_HUFFMAN_ONLY)
-        return deflater.compress(rows) + deflater.flush()
+        return deflater.compress(rows.data) + deflater.flush()
 
-    found = {f"isal {level}": lambda rows, level=level: isal_zlib.compress(rows, level) for level in range(4)}
-    found["zlib huffman"] = zlib_huffman
+    def isal(rows: Pixels, level: int) -> bytes:
+        return isal_zlib.compress(rows.data, level)
+
+    found: dict[str, Callable[[Pixels], bytes]] = {"zlib huffman": zlib_huffman}
+    found |= {f"isal {level}": partial(isal, level=level) for level in range(4)}
     try:
         from zlib_ng import zlib_ng
     except ImportError:
@@ -103,7 +110,15 @@ def deflaters() -> dict[str, Callable[[Pixels], bytes]]:
         deflater = zlib_ng.compressobj(1, strategy=zlib_ng.Z_HUFFMAN_ONLY)
         return bytes(deflater.compress(rows) + deflater.flush())
 
-    return found | {"zlib-ng huffman": huffman, "zlib-ng 2": lambda rows: zlib_ng.compress(rows, 2)}
+    def level_2(rows: Pixels) -> bytes:
+        return bytes(zlib_ng.compress(rows, 2))
+
+    return found | {"zlib-ng huffman": huffman, "zlib-ng 2": level_2}
+
+
+def each(work: Callable[..., object], arguments: Sequence[tuple[Any, ...]]) -> Callable[[], object]:
+    """A part: the same work for all of them."""
+    return lambda: [work(*one) for one in arguments]
 
 
 def best_ms(parts: Mapping[str, Callable[[], object]], images: int, rounds: int) -> dict[str, float]:
@@ -145,25 +160,21 @@ def main() -> None:
     provenance = Provenance("b-all@1", "a" * 64, "none", "cpu")
     shard = pack_shard(request, encoded, provenance)
     files: dict[str, Callable[[Pixels, ImageId], bytes]] = {
-        name: lambda image, one, encoding=encoding: encode_file(image, one, encoding)
-        for name, encoding in ENCODINGS.items()
+        name: partial(encode_file, encoding=encoding) for name, encoding in ENCODINGS.items()
     }
     files["pillow png level 1"] = pillow(1)
     files["pillow png level 6"] = pillow(6)
-    parts: dict[str, Callable[[], object]] = {
-        name: lambda encode=encode: [encode(image, one) for image, one in pairs]
-        for name, encode in files.items()
-    }
+    parts = {name: each(encode, pairs) for name, encode in files.items()}
     sizes = {name: sum(len(encode(*pair)) for pair in pairs) for name, encode in files.items()}
     for kind, (name, deflate) in (
         (kind, pair) for kind in FILTERS for pair in deflaters().items() if arguments.candidates
     ):
         rows = [filtered(image, kind) for image in images]
-        parts[f"{name}, {kind}"] = lambda rows=rows, deflate=deflate: [deflate(one) for one in rows]
+        parts[f"{name}, {kind}"] = each(deflate, [(one,) for one in rows])
         sizes[f"{name}, {kind}"] = sum(len(deflate(one)) for one in rows)
     parts |= {
         "png texts alone": lambda: [encode_png(np.zeros((1, 1, 3), np.uint8), png_texts(one)) for one in ids],
-        "hash pixels": lambda: [(hashlib.sha256(i).hexdigest(), isal_zlib.crc32(i)) for i in images],
+        "hash pixels": lambda: [(hashlib.sha256(i.data).digest(), isal_zlib.crc32(i.data)) for i in images],
         "hash file": lambda: [
             (hashlib.sha256(one.content).hexdigest(), isal_zlib.crc32(one.content)) for one in encoded
         ],

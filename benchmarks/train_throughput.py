@@ -55,7 +55,8 @@ class PlainUpBlock(nn.Module):
 
 def plain_adain(norm: AdaIN, x: Tensor, condition: Tensor) -> Tensor:
     gamma, beta = norm.affine(condition)[:, :, None, None].chunk(2, dim=1)
-    return (1 + gamma) * F.instance_norm(x) + beta
+    out: Tensor = (1 + gamma) * F.instance_norm(x) + beta
+    return out
 
 
 class PlainAttention(nn.Module):
@@ -76,7 +77,8 @@ class PlainAttention(nn.Module):
         first, second = self.norm(grouped * gate), self.conv3x3(grouped)
         weights = [b.mean(dim=(2, 3)).softmax(dim=1)[:, None] for b in (first, second)]  # [Ng, 1, m]
         logits = weights[0] @ second.flatten(2) + weights[1] @ first.flatten(2)
-        return (grouped * logits.view(-1, 1, h, w).sigmoid()).reshape(x.shape)
+        out: Tensor = (grouped * logits.view(-1, 1, h, w).sigmoid()).reshape(x.shape)
+        return out
 
 
 class PlainLoop:
@@ -153,9 +155,9 @@ class PlainLoop:
             scales = self._projected(adversary, fake, label)
             return torch.stack([adversary.gan_loss.generator_loss(scale) for scale in scales]).sum()
         view = adversary.augment(fake, adversary.generator)
-        return adversary.gan_loss.generator_loss(
-            adversary._run(self._normalized(adversary), view, label).logits
-        )
+        logits = adversary._run(self._normalized(adversary), view, label).logits
+        loss: Tensor = adversary.gan_loss.generator_loss(logits)
+        return loss
 
     def _projected(self, adversary: ProjectedAdversary, images: Tensor, label: Tensor) -> Any:
         features = adversary.features(adversary.augment(images, adversary.generator))
