@@ -1,6 +1,5 @@
 """`masan train`, `masan publish` and `masan data`: arguments in, one call, clear errors out."""
 
-import json
 import re
 import sys
 from pathlib import Path
@@ -9,14 +8,11 @@ from typing import Annotated
 import typer
 
 from training.errors import ConfigInvalidError, TrainingError
+from training.json_output import AsJson, print_json
 from training.stores import LOCAL_STORE
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
-
-AsJson = Annotated[
-    bool, typer.Option("--json", help="One JSON document on standard output, all else on standard error.")
-]
 ClassSlugs = Annotated[
     list[str] | None,
     typer.Option("--class", metavar="FOLDER=SLUG", help="Slug of a class folder, repeatable."),
@@ -71,6 +67,7 @@ def train(
     classes: ClassSlugs = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="part.field=value, repeatable.")] = None,
     dry_run: Annotated[bool, typer.Option(help="Print configuration and cost, train nothing.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a checkpoint."""
     from training.origin import load_origin
@@ -89,10 +86,17 @@ def train(
     )
     planned = plan(wish)
     if dry_run:
-        sys.stdout.write(f"{planned.describe(device)}\n")
+        if as_json:
+            print_json(planned.estimate(device))
+        else:
+            sys.stdout.write(f"{planned.describe(device)}\n")
         return
     run_dir = planned.run(data=data, out=out, device=device, time_budget_s=budget, threads=threads)
-    if run_dir is not None:
+    if run_dir is None:
+        return
+    if as_json:
+        print_json(run_dir.summary())
+    else:
         sys.stdout.write(f"saved {run_dir.path}; curves and samples are in {run_dir.path / 'report.html'}\n")
 
 
@@ -161,7 +165,7 @@ def publish(
     except (ModelStoreError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
     if as_json:
-        sys.stdout.write(f"{json.dumps({'checkpoint': checkpoint.reference, 'digest': checkpoint.digest})}\n")
+        print_json({"checkpoint": checkpoint.reference, "digest": checkpoint.digest})
         return
     sys.stdout.write(f"published {checkpoint.reference}, digest {checkpoint.digest}\n")
     where = "" if store == LOCAL_STORE else f" --store {store}"
@@ -186,7 +190,7 @@ def check_data(
     with stage_bars() as tell:
         check = check_dataset(root, parse_classes(classes), lambda done, total: tell("read", done, total))
     if as_json:
-        sys.stdout.write(f"{json.dumps(check.document(), indent=2)}\n")
+        print_json(check.document())
     else:
         for line in check.lines():
             sys.stdout.write(f"{line}\n")
@@ -206,9 +210,7 @@ def pack_data(
     with stage_bars() as tell:
         count = pack(root, output, lambda done, total: tell("pack", done, total))
     if as_json:
-        sys.stdout.write(
-            f"{json.dumps({'path': str(output), 'images': count, 'bytes': output.stat().st_size})}\n"
-        )
+        print_json({"path": str(output), "images": count, "bytes": output.stat().st_size})
         return
     sys.stdout.write(f"packed {count} images into {output}, {output.stat().st_size / 1e6:.1f} MB\n")
 

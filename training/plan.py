@@ -2,15 +2,16 @@
 
 import json
 import time
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from training.config import TrainConfig
 from training.cost import H100_FLOPS, H100_SHARE, estimated_rate, measure_cost
 from training.diffusion.config import DIFFUSION_PRESETS, DiffusionConfig
-from training.diffusion.cost import describe as describe_diffusion
+from training.diffusion.cost import estimate as estimate_diffusion
 from training.errors import ConfigInvalidError
 from training.hardware import fastest, measure
 from training.origin import Origin
@@ -60,9 +61,14 @@ class Plan:
 
     def describe(self, device: str) -> str:
         """What `--dry-run` prints: configuration, parameters, FLOPs, memory, and an estimated rate."""
+        found = self.estimate(device)
+        return json.dumps(found, indent=2) if isinstance(self.config, DiffusionConfig) else describe(found)
+
+    def estimate(self, device: str) -> dict[str, Any]:
+        """The same for JSON. Raises ConfigInvalidError for a device that is not there."""
         if isinstance(self.config, DiffusionConfig):
-            return describe_diffusion(self.config)
-        return describe(self.config, torch.device(choose_device(device)))
+            return estimate_diffusion(self.config)
+        return estimate(self.config, torch.device(choose_device(device)))
 
     def run(
         self, *, data: Path | None, out: Path | None, device: str, time_budget_s: float, threads: int | None
@@ -133,26 +139,42 @@ def plan(wish: Wish) -> Plan:
     return Plan(config=changed, changes=changes, resume=wish.resume, grow=wish.grow, init=wish.init)
 
 
-def describe(config: TrainConfig, device: torch.device) -> str:
-    """Configuration and cost of a recipe; takes seconds and makes no training step."""
+def estimate(config: TrainConfig, device: torch.device) -> dict[str, Any]:
+    """Configuration and cost of a recipe, for JSON; takes seconds and makes no training step."""
     choice = fastest(measure(config, device))
     run = replace(config.run, precision=choice.precision, memory_format=choice.memory_format)
     cost = measure_cost(replace(config, run=run), ASSUMED_CLASSES)
     rate = estimated_rate(cost, device, choice)
-    h100 = H100_SHARE * H100_FLOPS / cost.step_flops
-    image_bytes = 4 * config.run.resolution**2
+    return {
+        "config": config.to_dict(),
+        "cost": asdict(cost),
+        "classes": ASSUMED_CLASSES,
+        "dataset_image_bytes": 4 * config.run.resolution**2,
+        "device": device.type,
+        "convolution_flops_per_second": choice.flops_per_second,
+        "images_per_second": rate,
+        "hours": config.run.total_kimg * 1000 / rate / 3600,
+        "h100_images_per_second": H100_SHARE * H100_FLOPS / cost.step_flops,
+    }
+
+
+def describe(found: dict[str, Any]) -> str:
+    """What `estimate` found, for people."""
+    config, cost = found["config"], found["cost"]
     lines = [
-        json.dumps(config.to_dict(), indent=2),
-        f"parameters, {ASSUMED_CLASSES} classes: generator {cost.generator_parameters},"
-        f" discriminator {cost.discriminator_parameters}, frozen features {cost.frozen_parameters}",
-        f"FLOPs per image: generator {cost.generator_flops:.0f},"
-        f" discriminator {cost.discriminator_flops:.0f}, whole training step {cost.step_flops:.0f}",
-        f"memory, estimated: {cost.memory_bytes / 1e9:.2f} GB for batch {config.optimizer.batch},"
-        f" and {image_bytes / 1e3:.0f} kB for every image of the dataset, on a CPU and on a GPU",
-        f"rate on {device.type} here, estimated: {rate:.3g} images/s, from a convolution at"
-        f" {choice.flops_per_second / 1e9:.0f} GFLOP/s; {config.run.total_kimg:g} kimg in"
-        f" {config.run.total_kimg * 1000 / rate / 3600:.3g} h",
-        f"rate on one H100, estimated from its data sheet and never measured: {h100:.0f} images/s",
+        json.dumps(config, indent=2),
+        f"parameters, {found['classes']} classes: generator {cost['generator_parameters']},"
+        f" discriminator {cost['discriminator_parameters']}, frozen features {cost['frozen_parameters']}",
+        f"FLOPs per image: generator {cost['generator_flops']:.0f},"
+        f" discriminator {cost['discriminator_flops']:.0f}, whole training step {cost['step_flops']:.0f}",
+        f"memory, estimated: {cost['memory_bytes'] / 1e9:.2f} GB for batch {config['optimizer']['batch']},"
+        f" and {found['dataset_image_bytes'] / 1e3:.0f} kB for every image of the dataset, on a CPU and on a"
+        " GPU",
+        f"rate on {found['device']} here, estimated: {found['images_per_second']:.3g} images/s, from a"
+        f" convolution at {found['convolution_flops_per_second'] / 1e9:.0f} GFLOP/s;"
+        f" {config['run']['total_kimg']:g} kimg in {found['hours']:.3g} h",
+        "rate on one H100, estimated from its data sheet and never measured:"
+        f" {found['h100_images_per_second']:.0f} images/s",
     ]
     return "\n".join(lines)
 

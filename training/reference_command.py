@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -19,6 +19,7 @@ from training.data import Dataset, load_dataset
 from training.errors import TrainingError
 from training.evaluation.kept_reference import make_reference_set
 from training.evaluation.reference import DatasetReference, Progress
+from training.json_output import AsJson, print_json
 from training.stages import stage_bars
 from training.stores import LOCAL_STORE
 
@@ -50,6 +51,7 @@ def build(
     cache_dir: Annotated[
         Path, typer.Option("--cache-dir", help="Where features of real images are kept.")
     ] = DEFAULT_CACHE_FOLDER,
+    as_json: AsJson = False,
 ) -> None:
     """Make a reference set: features, colours and projected thumbnails of real images, and no pixel of them.
 
@@ -59,14 +61,17 @@ def build(
         try:
             images = _Images(data, parse_classes(classes), cache_dir.expanduser())
             if out is not None and model is None:
-                said = _write(out, images.load(resolution or DEFAULT_RESOLUTION, tell), images, tell)
+                built = _write(out, images.load(resolution or DEFAULT_RESOLUTION, tell), images, tell)
             elif model is not None and out is None:
-                said = _attach(ModelStore(store), model, resolution, images, tell)
+                built = _attach(ModelStore(store), model, resolution, images, tell)
             else:
                 raise ValueError("give either --out FILE or --model NAME@VERSION")
         except (ModelStoreError, TrainingError, ValueError) as error:
             raise typer.BadParameter(str(error)) from error
-    Console().print(said, soft_wrap=True, highlight=False)
+    if as_json:
+        print_json(built.document())
+    else:
+        Console().print(built.describe(), soft_wrap=True, highlight=False)
 
 
 @dataclass(frozen=True)
@@ -94,22 +99,52 @@ class _Images:
         return make_reference_set(dataset, reference, progress=tell)
 
 
-def _write(out: Path, dataset: Dataset, images: _Images, tell: Progress) -> str:
+@dataclass(frozen=True)
+class _Built:
+    """A reference set, and where it is now: in a file, or beside a checkpoint."""
+
+    made: ReferenceSet
+    size_bytes: int
+    path: Path | None = None
+    checkpoint: str | None = None
+
+    def describe(self) -> str:
+        """A line for people."""
+        where = f"wrote {self.path}" if self.path else f"added to {self.checkpoint}"
+        info = self.made.info
+        return (
+            f"{where}: {len(self.made.labels)} images of {', '.join(info.classes)},"
+            f" {self.size_bytes / 1e6:.2f} MB, digest {info.digest[:16]}"
+        )
+
+    def document(self) -> dict[str, Any]:
+        """The same for JSON. path, checkpoint: one of them is None."""
+        return {
+            "path": str(self.path) if self.path else None,
+            "checkpoint": self.checkpoint,
+            "images": len(self.made.labels),
+            "classes": list(self.made.info.classes),
+            "bytes": self.size_bytes,
+            "digest": self.made.info.digest,
+        }
+
+
+def _write(out: Path, dataset: Dataset, images: _Images, tell: Progress) -> _Built:
     made = images.reference_set(dataset, tell)
     content = made.encode()
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_bytes(content)
-    return f"wrote {out}: {_described(made, len(content))}"
+    return _Built(made, len(content), path=out)
 
 
-def _attach(store: ModelStore, model: str, resolution: int | None, images: _Images, tell: Progress) -> str:
+def _attach(store: ModelStore, model: str, resolution: int | None, images: _Images, tell: Progress) -> _Built:
     checkpoint = store.resolve(model)
     dataset = images.load(_resolution_of(checkpoint, resolution), tell)
     _require_trained_on(checkpoint, dataset)
     made = images.reference_set(dataset, tell)
     attached = attach_reference_set(store, checkpoint, made)
     size = sum(entry.size_bytes for entry in attached.manifest.reports if entry.path == REFERENCE_FILE)
-    return f"added to {attached.reference}: {_described(made, size)}"
+    return _Built(made, size, checkpoint=attached.reference)
 
 
 def _resolution_of(checkpoint: Checkpoint, wanted: int | None) -> int:
@@ -128,10 +163,3 @@ def _require_trained_on(checkpoint: Checkpoint, dataset: Dataset) -> None:
             f"{dataset.root} does not hold the images that {checkpoint.reference} learned from, with their"
             " cleaning and class slugs: the digests differ"
         )
-
-
-def _described(made: ReferenceSet, size_bytes: int) -> str:
-    classes = ", ".join(made.info.classes)
-    return (
-        f"{len(made.labels)} images of {classes}, {size_bytes / 1e6:.2f} MB, digest {made.info.digest[:16]}"
-    )

@@ -1,6 +1,7 @@
 """A run folder explains itself: config, versions, dataset digest, numbers, sample grids, resumable state."""
 
 import json
+import math
 import platform
 import subprocess
 import time
@@ -133,6 +134,16 @@ class RunDir:
             with suppress(json.JSONDecodeError):
                 rows.append(json.loads(line))
         return rows
+
+    def summary(self) -> dict[str, Any]:
+        """Where it is and how far it came, for JSON. best_score: None before the first."""
+        stats, best = self.stats(), self.best_score()
+        return {
+            "run": str(self.path),
+            "page": str(self.path / "report.html"),
+            "images_seen": stats[-1]["images_seen"] if stats else 0,
+            "best_score": best if math.isfinite(best) else None,
+        }
 
     def best_score(self) -> float:
         """Lowest score any snapshot reached; infinity before the first."""

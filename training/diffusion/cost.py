@@ -1,6 +1,5 @@
 """What a diffusion configuration will cost: whole parameter counts, FLOPs of networks that are never run."""
 
-import json
 from typing import Any
 
 import torch
@@ -44,6 +43,6 @@ def cost(config: DiffusionConfig, class_count: int = 4) -> dict[str, int]:
     }
 
 
-def describe(config: DiffusionConfig) -> str:
-    """What `--dry-run` prints: the resolved configuration and its cost, as JSON."""
-    return json.dumps({"config": config.to_dict(), "cost": cost(config)}, indent=2)
+def estimate(config: DiffusionConfig) -> dict[str, Any]:
+    """What `--dry-run` prints: the resolved configuration and its cost, for JSON."""
+    return {"config": config.to_dict(), "cost": cost(config)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +26,7 @@ from training.evaluation.networks import FidChoice, NetworkOptions, PublishedNet
 from training.evaluation.reference import DatasetReference, Progress, RealReference
 from training.evaluation.report import Drawing, evaluate_against
 from training.evaluation.tables import report_tables
+from training.json_output import AsJson
 from training.stages import stage_bars
 from training.stores import store_with
 
@@ -82,6 +84,7 @@ def evaluate(
         int | None,
         typer.Option("--fid-n", help="Generated images per class of the standard FID; default: as --n."),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Judge a checkpoint against real images, class by class.
 
@@ -89,7 +92,7 @@ def evaluate(
     feature extractors, and on Inception and CLIP where their weights are here; looks for copies of training
     images, scale bars and wrong colour. Every figure stands beside what real images score.
     """
-    console = Console()
+    console = Console(stderr=as_json)
     options = NetworkOptions(
         fid=extractor,
         inception_weights=inception_weights,
@@ -112,10 +115,13 @@ def evaluate(
         except (ModelStoreError, TrainingError, ValueError) as error:
             raise typer.BadParameter(str(error)) from error
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(report.model_dump_json(indent=1) + "\n")
+    document = report.model_dump_json(indent=1) + "\n"
+    out.write_text(document)
     for part in report_tables(report):
         console.print(part)
     console.print(f"report: {out}")
+    if as_json:
+        sys.stdout.write(document)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from model_store.quality.extractors import ImageExtractor
 from training.cli import parse_duration
 from training.errors import ConfigInvalidError
 from training.evaluation.networks import NetworkOptions, find_networks
+from training.json_output import AsJson, print_json
 from training.plan import choose_device
 from training.process import prepare_process
 from training.reproduce.budget import Fit, dropped, duration, fit
@@ -117,13 +118,15 @@ def reproduce(
         list[str] | None, typer.Option("--set", help="Knob of the scale, name=value, repeatable.")
     ] = None,
     dry_run: Annotated[bool, typer.Option(help="Print the plan, run nothing.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Remake a table of the paper, or its figure of samples, within a budget."""
     console = Console(stderr=True, highlight=False)
     prepare_process(threads)
     device = choose_device(device)
     if what is What.FIGURE3 and show:
-        _show(show, store, data, out, device, _images(bars, keep_duplicates, "blocks"), with_real)
+        path = _show(show, store, data, out, device, _images(bars, keep_duplicates, "blocks"), with_real)
+        _say({"files": [str(path)]}, f"wrote {path}", as_json)
         return
     facts = Facts.of(_required(data))
     wanted = _experiment(
@@ -138,10 +141,12 @@ def reproduce(
     # Kept for a dry run too, so that what was shown is what will run.
     rates = Rates(device, len(facts.classes), out / CALIBRATION_FILE)
     planned = _plan(wanted, start, budget, rates)
-    sys.stdout.write(f"{describe(wanted, planned, rates)}\n")
-    sys.stdout.flush()
+    outline = outline_of(wanted, planned, rates)
     if dry_run:
+        _say({"plan": outline}, describe(outline), as_json)
         return
+    (sys.stderr if as_json else sys.stdout).write(f"{describe(outline)}\n")
+    sys.stdout.flush()
     judges = _judges(inception_weights, device)
     workspace = Workspace(
         root=_required(data), out=out, device=device, threads=threads, extractors=lambda _: judges
@@ -156,25 +161,49 @@ def reproduce(
         if with_real:
             columns = [real_column(_required(data), wanted.images, wanted.n), *columns]
         paths.append(_save(draw_figure(columns, wanted.side), out, with_real))
-    sys.stdout.write(f"{done.ran} units run, {done.kept} kept; wrote {', '.join(map(str, paths))}\n")
+    written = [str(path) for path in paths]
+    _say(
+        {"plan": outline, "units_run": done.ran, "units_kept": done.kept, "files": written},
+        f"{done.ran} units run, {done.kept} kept; wrote {', '.join(written)}",
+        as_json,
+    )
 
 
-def describe(wanted: Experiment, planned: Fit, rates: Rates) -> str:
-    """The plan: what runs, how long by estimate, and what was dropped against the paper."""
-    units = in_order(wanted.units(planned.scale))
+def outline_of(wanted: Experiment, planned: Fit, rates: Rates) -> dict[str, Any]:
+    """The plan for JSON: what runs, how long by estimate, and what was dropped against the paper."""
     kinds: dict[str, list[float]] = {}
-    for unit in units:
+    for unit in in_order(wanted.units(planned.scale)):
         kinds.setdefault(unit.kind, []).append(unit.seconds(rates))
-    parts = ", ".join(f"{len(times)} x {kind} {duration(sum(times))}" for kind, times in kinds.items())
-    less = dropped(planned.scale, wanted.knobs)
+    return {
+        "name": wanted.name,
+        "device": device_name(rates.device),
+        "units": {kind: {"count": len(times), "seconds": sum(times)} for kind, times in kinds.items()},
+        "seconds": planned.seconds,
+        "seconds_without_budget": planned.full_seconds,
+        "dropped": dropped(planned.scale, wanted.knobs),
+    }
+
+
+def describe(outline: dict[str, Any]) -> str:
+    """The plan for people."""
+    units, seconds, full = outline["units"], outline["seconds"], outline["seconds_without_budget"]
+    parts = ", ".join(f"{of['count']} x {kind} {duration(of['seconds'])}" for kind, of in units.items())
     lines = [
-        f"{wanted.name}: {len(units)} units, about {duration(planned.seconds)} on"
-        f" {device_name(rates.device)}: {parts}",
-        "dropped against the paper: " + ("; ".join(less) if less else "nothing"),
+        f"{outline['name']}: {sum(of['count'] for of in units.values())} units, about {duration(seconds)} on"
+        f" {outline['device']}: {parts}",
+        "dropped against the paper: " + ("; ".join(outline["dropped"]) or "nothing"),
     ]
-    if planned.seconds < planned.full_seconds:
-        lines.append(f"without the budget it would take about {duration(planned.full_seconds)}")
+    if seconds < full:
+        lines.append(f"without the budget it would take about {duration(full)}")
     return "\n".join(lines)
+
+
+def _say(document: dict[str, Any], text: str, as_json: bool) -> None:
+    """The document for programs, or the text for people."""
+    if as_json:
+        print_json(document)
+    else:
+        sys.stdout.write(f"{text}\n")
 
 
 def _plan(wanted: Experiment, start: Scale, budget: str | None, rates: Rates) -> Fit:
@@ -246,8 +275,8 @@ def _show(
     device: str,
     images: Images,
     with_real: bool,
-) -> None:
-    """Figure 3 of generators that exist."""
+) -> Path:
+    """Figure 3 of generators that exist; where it was written."""
     n, side = Figure3.n, Figure3.side
     try:
         columns = [shown_column(text, store, n, torch.device(device)) for text in show]
@@ -255,7 +284,7 @@ def _show(
         raise ConfigInvalidError(f"--show: {error}") from error
     if with_real:
         columns = [real_column(_required(data), images, n), *columns]
-    sys.stdout.write(f"wrote {_save(draw_figure(columns, side), out, with_real)}\n")
+    return _save(draw_figure(columns, side), out, with_real)
 
 
 def _save(picture: Any, out: Path, with_real: bool) -> Path:

@@ -12,7 +12,7 @@ from training.diffusion.config import DiffusionConfig
 from training.errors import ConfigInvalidError
 from training.loop import Trainer
 from training.origin import load_origin
-from training.plan import Wish, choose_device, describe, plan
+from training.plan import Wish, choose_device, describe, estimate, plan
 from training.presets import preset
 from training.run_dir import RunDir
 
@@ -92,7 +92,7 @@ def test_resume_and_grow_exclude_each_other(run_dir: RunDir) -> None:
 
 
 def test_description_opens_with_the_configuration_and_counts_whole_parameters() -> None:
-    text = describe(tiny_config(), torch.device("cpu"))
+    text = describe(estimate(tiny_config(), torch.device("cpu")))
 
     config, end = json.JSONDecoder().raw_decode(text)
     lines = text[end:].strip().splitlines()
