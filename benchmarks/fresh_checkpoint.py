@@ -62,7 +62,12 @@ def describe_fresh(
 
 
 def publish_fresh(
-    store: ModelStore, base_channels: int, *, name: str = "fresh", resolution: int = 256
+    store: ModelStore,
+    base_channels: int,
+    *,
+    name: str = "fresh",
+    resolution: int = 256,
+    latent_dim: int = 128,
 ) -> Checkpoint:
     """Version 1 of `name`: a MASAN generator of four classes, of that width."""
     torch.manual_seed(0)
@@ -71,6 +76,7 @@ def publish_fresh(
         "base_channels": base_channels,
         "attention_groups": min(8, base_channels),
         "resolution": resolution,
+        "latent_dim": latent_dim,
     }
     weights = encode_weights(build_generator("masan", config))
     return store.publish(describe_fresh(name, "1", weights, config), {WEIGHTS_FILE: weights})
