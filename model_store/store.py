@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -31,7 +32,7 @@ _SLUG: TypeAdapter[str] = TypeAdapter(Slug)
 _VERSION: TypeAdapter[str] = TypeAdapter(Version)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Checkpoint:
     """A published manifest and the folder (below the store's root) its files lie in."""
 
@@ -43,7 +44,7 @@ class Checkpoint:
         """`name@version`."""
         return self.manifest.reference
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Hex sha256 of what determines an image; see `Manifest.digest`."""
         return self.manifest.digest

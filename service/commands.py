@@ -9,10 +9,12 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from redis.asyncio import Redis
+from hiredis import pack_command
+from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from worker.contract.redis_clients import BACKOFF_BASE_S, BACKOFF_CAP_S, HEALTH_CHECK_INTERVAL_S
 
@@ -39,19 +41,22 @@ class Commands:
     def __init__(
         self, redis_url: str, *, retries: int, timeout_s: float, on_error: Callable[[], object]
     ) -> None:
-        self._redis: Redis = Redis.from_url(
+        self._retry = _CountedRetry(retries, on_error)
+        self._timeout_s = timeout_s
+        pool: Any = ConnectionPool.from_url(
             redis_url,
             decode_responses=True,
-            retry=_CountedRetry(retries, on_error),
+            retry=self._retry,
             health_check_interval=HEALTH_CHECK_INTERVAL_S,
-            socket_timeout=timeout_s,
+            socket_timeout=None,  # each attempt has one, of all it does
             socket_connect_timeout=timeout_s,
         )
+        self._connection = pool.make_connection()
         self._waiting: list[tuple[tuple[Argument, ...], asyncio.Future[Any]]] = []
         self._sender: asyncio.Task[None] | None = None
 
     async def run(self, *command: Argument) -> Any:
-        """The answer to one command. Raises RedisError."""
+        """The answer to one command, as Redis gives it. Raises RedisError."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any] = loop.create_future()
         self._waiting.append((command, answer))
@@ -70,7 +75,7 @@ class Commands:
         """Close the connection; what waits for an answer gets none."""
         if self._sender is not None:
             self._sender.cancel()
-        await self._redis.aclose()
+        await self._connection.disconnect()
 
     async def _send(self) -> None:
         try:
@@ -85,11 +90,12 @@ class Commands:
 
     async def _exchange(self, batch: list[tuple[tuple[Argument, ...], asyncio.Future[Any]]]) -> None:
         answers: Sequence[Any]
+        # Its stub says a tuple of one, and means one of any length.
+        packed = b"".join([pack_command(command) for command, _ in batch])  # type: ignore[arg-type]
         try:
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                for command, _ in batch:
-                    pipeline.execute_command(*command)
-                answers = await pipeline.execute(raise_on_error=False)
+            answers = await self._retry.call_with_retry(
+                lambda: self._attempt(packed, len(batch)), self._connection_lost
+            )
         except (RedisError, OSError) as error:
             answers = [error] * len(batch)
         except BaseException:
@@ -103,6 +109,26 @@ class Commands:
                 waiter.set_exception(answer)
             else:
                 waiter.set_result(answer)
+
+    async def _attempt(self, packed: bytes, count: int) -> list[Any]:
+        """Send the commands and read as many answers. Raises ConnectionError, TimeoutError of Redis."""
+        await self._connection.connect()  # which does nothing if it is
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._connection.send_packed_command(packed)
+                return [await self._read() for _ in range(count)]
+        except TimeoutError:
+            raise RedisTimeoutError(f"no answer within {self._timeout_s:g} s") from None
+
+    async def _read(self) -> Any:
+        """The next answer; an error that Redis answered is one, too."""
+        try:
+            return await self._connection.read_response()
+        except ResponseError as error:
+            return error
+
+    async def _connection_lost(self, _error: Exception) -> None:
+        await self._connection.disconnect(nowait=True)
 
 
 class _CountedRetry(Retry):

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from model_store.architectures import accepts
 from model_store.image_id import Walk
 from model_store.manifest import Manifest
 from model_store.store import Checkpoint
 from service.errors import FieldError, InvalidParameterError, UnknownClassError
-from service.storage_limits import StorageNeed
 from worker.contract.messages import (
     ArchiveFormat,
     ClassCount,
@@ -22,6 +22,7 @@ from worker.contract.webhook_ledger import Webhook
 INTERACTIVE_MAX_IMAGES = 64
 RETRY_AFTER_S = 2
 """When to look at an unfinished job again."""
+_KEPT_REFERENCES = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,19 +59,12 @@ class GenerationRequest:
 
     @property
     def model(self) -> ModelRef:
-        manifest = self.checkpoint.manifest
-        return ModelRef(name=manifest.name, version=manifest.version, digest=manifest.digest)
+        return _model_ref(self.checkpoint.reference, self.checkpoint.digest)
 
     @property
     def effective_priority(self) -> Priority:
         """As asked, else by size."""
         return self.priority or priority_of(self.n)
-
-    @property
-    def storage_need(self) -> StorageNeed:
-        """Room that its images need in the result store."""
-        manifest = self.checkpoint.manifest
-        return StorageNeed(manifest.reference, self.encoding, self.n, self.n, manifest.resolution)
 
     def check(self) -> None:
         """Whether the checkpoint can make it.
@@ -78,9 +72,17 @@ class GenerationRequest:
         Raises UnknownClassError, InvalidParameterError for a truncation that its architecture does not have.
         """
         manifest = self.checkpoint.manifest
-        class_counts(manifest, {part.class_slug: part.count for part in self.parts})
+        for part in self.parts:
+            if part.class_slug not in manifest.classes:
+                raise _unknown_class(manifest, part.class_slug, "class")
         if self.truncation != 1 and not accepts(manifest.architecture, "truncation"):
             raise _truncation_unknown(manifest, self.truncation)
+
+
+@lru_cache(maxsize=_KEPT_REFERENCES)
+def _model_ref(reference: str, digest: str) -> ModelRef:
+    name, _, version = reference.partition("@")
+    return ModelRef(name=name, version=version, digest=digest)
 
 
 def priority_of(n: int) -> Priority:

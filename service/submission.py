@@ -1,8 +1,9 @@
 """A job on its way into Redis: what the script that takes it is told, and what its answer means."""
 
-import json
 from dataclasses import dataclass
 from typing import Final, Self
+
+import orjson
 
 from service.errors import DrainingError, NoWorkerError, QueueFullError, RequestError
 from service.generation import GenerationRequest
@@ -46,10 +47,9 @@ NO_FLEET: Final = Fleet("", 1, 0.0, 0.0)
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What is sent. spec: of the job if it waits in line; one that goes ahead has `front_spec`."""
+    """What is sent. spec: of the job if it waits in line."""
 
     spec: JobSpec
-    front_spec: JobSpec | None
     keys: list[str]
     arguments: list[str | bytes]
     now: float
@@ -58,7 +58,7 @@ class Submission:
     def taken(self, *, ahead: bool) -> JobRecord:
         """The record as the script has written it."""
         return JobRecord(
-            spec=self.front_spec if ahead and self.front_spec is not None else self.spec,
+            spec=self.spec.model_copy(update={"at_front": True}) if ahead else self.spec,
             status=JobStatus.QUEUED,
             done=0,
             rejected=0,
@@ -113,13 +113,10 @@ class Submitter:
             first_chunk_images=first_chunk_size(request.n),
             window=CHUNKS_PER_WORKER * max(1, fleet.live),
         )
-        may_go_ahead = priority is Priority.INTERACTIVE
-        front_spec = spec.model_copy(update={"at_front": True}) if may_go_ahead else None
         ttl_s = self._result_ttl_s if request.ttl_s is None else request.ttl_s
         expires_at = now + ttl_s
         webhook = [] if request.webhook is None else webhook_fields(spec.job_id, request.webhook)
-        fields = [str(item) for item in job_fields(spec, now=now, expires_at=expires_at)]
-        need = request.storage_need
+        side_px = request.checkpoint.manifest.resolution
         asked = {
             "id": spec.job_id,
             "now": repr(now),
@@ -130,22 +127,21 @@ class Submitter:
             "most_waiting": self._max_queue_images,
             "room": room_bytes,
             "most_bytes": self._storage.max_bytes,
-            "own_bytes": self._storage.guessed_bytes(need.side_px),
+            "own_bytes": self._storage.guessed_bytes(side_px),
             "other_bytes": self._storage.guessed_bytes(),
-            "most_ahead": MAX_JOBS_AT_FRONT,
+            "most_ahead": MAX_JOBS_AT_FRONT if priority is Priority.INTERACTIVE else 0,
             "expires_at": repr(expires_at),
             "most_events": keys.EVENTS_MAX_LENGTH,
             "counter": f"created:{spec.class_slug}:{priority}",
             "webhook_ttl": int(ttl_s + RECORD_TTL_S),
             "webhook": webhook,
-            "fields": fields,
+            "fields": [str(item) for item in job_fields(spec, now=now, expires_at=expires_at)],
             "moment": moment(now),
         }
-        ahead = "" if front_spec is None else front_spec.to_wire_json()
-        arguments: list[str | bytes] = [json.dumps(asked), spec.to_wire_json(), ahead]
+        arguments: list[str | bytes] = [orjson.dumps(asked), spec.to_wire_json()]
         for index in range(min(spec.window, spec.chunk_count)):
             arguments += ChunkRecord.of(spec.chunk(index))
-        return Submission(spec, front_spec, _FLEET_KEYS + _job_keys(spec), arguments, now, expires_at)
+        return Submission(spec, _FLEET_KEYS + _job_keys(spec), arguments, now, expires_at)
 
     def conclude(self, sent: Submission, answer: list[str]) -> Submitted | None:
         """The job that was taken; None where it is to be sent again, for the fleet is another one by now.

@@ -45,6 +45,7 @@ def enqueue_chunk(queue: Queue, request: ChunkRequest, *, at_front: bool = False
         func=keys.CHUNK_PATH,
         args=(request.to_wire(),),
         job_id=keys.chunk_job_id(request.job_id, request.chunk_index, attempt),
+        description=keys.CHUNK_PATH,
         at_front=at_front,
         timeout=CHUNK_TIMEOUT_S,
         result_ttl=RESULT_TTL_S,

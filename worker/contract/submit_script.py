@@ -55,11 +55,12 @@ end
 
 # KEYS: draining, workers, fleet, counters, active jobs, RQ's set of queues, RQ's list of chunks, webhook,
 # then as of `create_job`. Of RQ's records of chunks the keys follow from their ids.
-# ARGV: 1 JSON of what is named below, 2 the job's spec, 3 the spec of one that goes ahead ('' for none), then
-# of each chunk: RQ id, data, description. JSON: id, now, worker_timeout, fleet as the caller knows it, n,
-# label of its images, most_waiting, room in bytes (null for not known), most_bytes of all results (0 for
-# any), own_bytes of one of its images and other_bytes of another while none was measured, most_ahead jobs,
-# expires_at, most_events, counter, webhook_ttl, webhook and fields (both flat), moment as RQ spells it.
+# ARGV: 1 JSON of what is named below, 2 the job's spec as one that waits in line, then of each chunk: RQ id,
+# data. JSON: id, now, worker_timeout, fleet as the caller knows it, n, label of its images, most_waiting, room
+# in bytes (null for not known), most_bytes of all results (0 for any), own_bytes of one of its images and
+# other_bytes of another while none was measured, most_ahead: jobs that may go ahead of the others if this one
+# does (0 for one that may not), expires_at, most_events, counter, webhook_ttl, webhook and fields (both flat),
+# moment as RQ spells it.
 # Returns {'taken', place in the line, went ahead (0/1)}; or, having changed nothing, {'known'}, {'draining'},
 # {'fleet', fleet}, {'none'} for no worker, {'queue', waiting, images/s}, {'disk', expected, missing} and
 # {'limit', expected, unfinished} in bytes.
@@ -102,23 +103,23 @@ if asked.most_bytes > 0 and unfinished > asked.most_bytes then
   return {'limit', tostring(expected), tostring(unfinished)}
 end
 
-local goes_ahead = ARGV[3] ~= '' and ahead < asked.most_ahead
+local goes_ahead = ahead < asked.most_ahead
 if #asked.webhook > 0 then
   redis.call('HSET', KEYS[8], unpack(asked.webhook))
   redis.call('EXPIRE', KEYS[8], asked.webhook_ttl)
 end
 local fields = asked.fields
 fields[#fields + 1] = 'spec'
-fields[#fields + 1] = ARGV[goes_ahead and 3 or 2]
+fields[#fields + 1] = goes_ahead and string.gsub(ARGV[2], '"at_front":false', '"at_front":true', 1) or ARGV[2]
 redis.call('ZADD', KEYS[5], asked.now, asked.id)
 create_job(9, asked.id, asked.now, asked.expires_at, asked.most_events, asked.label, goes_ahead, fields)
 redis.call('HINCRBY', KEYS[4], asked.counter, 1)
 
 redis.call('SADD', KEYS[6], KEYS[7])
 local ids, length = {}, 0
-for i = 4, #ARGV, 3 do
-  redis.call('HSET', rq_prefix .. ARGV[i], 'data', ARGV[i + 1], 'description', ARGV[i + 2],
-    'created_at', asked.moment, 'enqueued_at', asked.moment, unpack(rq_fields))
+for i = 3, #ARGV, 2 do
+  redis.call('HSET', rq_prefix .. ARGV[i], 'data', ARGV[i + 1], 'created_at', asked.moment,
+    'enqueued_at', asked.moment, unpack(rq_fields))
   ids[#ids + 1] = ARGV[i]
 end
 if goes_ahead then
