@@ -182,7 +182,10 @@ class _Turn:
     async def _render(self, answer: Answer) -> Response:
         if answer.kind == "body":
             return Response(answer.body, answer.status, answer.headers, media_type=_JSON)
-        job = await run_in_threadpool(self.services.jobs.get, answer.job_id, self.principal)
+        services = self.services
+        job = await run_in_threadpool(
+            services.jobs.get_unexpired, answer.job_id, services.clock(), self.principal
+        )
         if answer.kind == "events":
             snapshot = snapshot_of(self.services, job, self.principal)
             return self.services.events.response(job.job_id, None, snapshot, answer.headers)

@@ -7,7 +7,7 @@ final state, and its webhook is announced with it. Times are epoch seconds, give
 
 import json
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from redis import Redis
 
@@ -16,6 +16,9 @@ from worker.contract.load import RECOUNT, load_label
 from worker.contract.messages import ChunkResult, JobSpec, JobStatus
 from worker.contract.tallies import encoding_label
 from worker.contract.webhook_ledger import RECORD_TTL_S
+
+_LAST_EVENTS_S: Final = 60
+"""Who follows a job while it expires or is deleted can still be told its end, also after an outage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,13 +214,17 @@ class JobLedger:
         return int(cast("int", freed))
 
     def forget(self, spec: JobSpec, *, record_ttl_s: float) -> None:
-        """Take a job whose files are deleted off all lists; its record stays a while, to answer for it."""
+        """Take a job whose files are deleted off all lists; its record stays a while, to answer for it.
+
+        Its events go with the files: a job that is asked about now answers that it is gone.
+        """
         job_id = spec.job_id
         made_room, deleted = self.redis.hmget(keys.job_key(job_id), "made_room", "deleted")
         reason = "deleted" if deleted else "bytes" if made_room else "age"
         with self.redis.pipeline() as pipeline:
-            for key in (keys.job_key, keys.events_key, keys.losses_key):
+            for key in (keys.job_key, keys.losses_key):
                 pipeline.expire(key(job_id), int(record_ttl_s))
+            pipeline.expire(keys.events_key(job_id), _LAST_EVENTS_S)
             pipeline.delete(keys.certificate_key(job_id))
             pipeline.hset(keys.job_key(job_id), "collected", 1)
             pipeline.hdel(keys.job_key(job_id), "collecting")
