@@ -1,8 +1,12 @@
 """`masan report` writes a page that can be sent, or one that says it must not be."""
 
 import hashlib
+import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 import typer
@@ -15,6 +19,8 @@ from tests.checkpoints import CLASSES
 from tests.full_report import flagged, full_report
 from tests.smears import make_smear_dataset
 from training.evaluation.report_command import report
+
+ROOT = Path(__file__).parents[4]
 
 app = typer.Typer()
 app.command()(report)
@@ -99,6 +105,47 @@ def test_page_with_real_images_warns_and_is_its_owners_alone(
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
     assert page.count("cosine similarity") == 2 * len(CLASSES)
     assert "WBC-Pro-" in page
+
+
+def open_page(store: ModelStore, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command as typed in `folder`, whose environment names the browsers."""
+    words = ("report", "judged", "-o", "a page.html", "--per-class", "1", "--open", "--store", store.url)
+    known = {name: text for name, text in os.environ.items() if name not in {"BROWSER", "DISPLAY"}}
+    return subprocess.run(
+        [sys.executable, "-m", "masan.cli", *words],
+        cwd=folder,
+        env={**known, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+@pytest.mark.usefixtures("judged")
+def test_open_gives_the_page_to_the_browser(tmp_path: Path, model_store: ModelStore) -> None:
+    browser, seen = tmp_path / "browser", tmp_path / "seen"
+    browser.write_text(f'#!/bin/sh\nprintf "%s\\n" "$#" "$@" > {seen}\n')
+    browser.chmod(0o755)
+
+    done = open_page(model_store, tmp_path, BROWSER=str(browser))
+
+    assert done.returncode == 0, done.stderr
+    count, url = seen.read_text().splitlines()
+    assert (count, url) == ("1", (tmp_path / "a page.html").as_uri())
+    assert Path(unquote(urlsplit(url).path)).read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a browser is found without PATH")
+@pytest.mark.usefixtures("judged")
+def test_open_without_a_browser_says_where_the_page_is(tmp_path: Path, model_store: ModelStore) -> None:
+    done = open_page(model_store, tmp_path, PATH=str(tmp_path))
+
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        "masan: Invalid value: --open: there is no browser here; copy a page.html to where one is"
+    )
+    assert (tmp_path / "a page.html").is_file()
 
 
 @pytest.mark.parametrize(
