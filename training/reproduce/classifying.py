@@ -21,13 +21,13 @@ from training.reproduce.classifiers import (
     train_classifier,
 )
 from training.reproduce.folds import Fold
-from training.reproduce.generators import TrainGenerator, generated_images
+from training.reproduce.generators import GeneratorUnit, generated_images
 from training.reproduce.rates import Rates
 from training.reproduce.unit import Unit
 from training.reproduce.workspace import Pixels, Workspace
 
 BATCH: Final = 64
-_PROXY_JUDGE: Final = 1
+PROXY_JUDGE: Final = 1
 """Lite2, which no discriminator knows."""
 
 
@@ -70,7 +70,7 @@ class Classify(Unit):
     synthetic_per_class: int
     class_count: int
     seed: int
-    train: TrainGenerator | None = None
+    train: GeneratorUnit | None = None
 
     def title(self) -> str:
         where = f"{self.fold.mode} fold {self.fold.index + 1}, bar {self.data.bars}, seed {self.seed}"
@@ -98,7 +98,7 @@ class Classify(Unit):
         size = input_size(self.network, self.image_size)
         drawing = 0.0
         if self.train is not None:
-            drawing = rates.draw(self.train.recipe, self.class_count * self.synthetic_per_class)
+            drawing = self.train.draw_seconds(rates, self.class_count * self.synthetic_per_class)
         return drawing + rates.classify(self.network, size, steps * BATCH, steps)
 
     def steps(self, real: int) -> int:
@@ -116,7 +116,7 @@ class Classify(Unit):
             synthetic = generated_images(workspace, self.train, self.synthetic_per_class)
             if synthetic is None:
                 return {"accuracy": None}
-            images, labels = _joined(dataset, images, labels, synthetic)
+            images, labels = joined(dataset, images, labels, synthetic)
         size = input_size(self.network, self.image_size)
         options = ClassifierOptions(
             network=self.network,
@@ -149,7 +149,7 @@ class Proxies(Unit):
     """
 
     kind: ClassVar[str] = "proxies"
-    train: TrainGenerator
+    train: GeneratorUnit
     fold: Fold
     n_synthetic: int
     shots: tuple[int, ...]
@@ -167,14 +167,14 @@ class Proxies(Unit):
     def seconds(self, rates: Rates) -> float:
         drawn = self.class_count * self.n_synthetic
         real = self.class_count * self.fold.per_class
-        return rates.draw(self.train.recipe, drawn) + rates.features(drawn + real)
+        return self.train.draw_seconds(rates, drawn) + rates.features(drawn + real)
 
     def run(self, workspace: Workspace) -> dict[str, Any]:
         """`utility` as in a quality report, and `few_shot` for every count there are images for."""
         generated = generated_images(workspace, self.train, self.n_synthetic)
         if generated is None:
             return {"utility": None, "few_shot": []}
-        judge = workspace.judges[_PROXY_JUDGE]
+        judge = workspace.judges[PROXY_JUDGE]
         reference = self._reference(workspace)
         features = {slug: judge.features(images) for slug, images in generated.items()}
         utility = utility_figures(reference, features)
@@ -190,7 +190,7 @@ class Proxies(Unit):
         dataset = workspace.dataset(self.data)
         train, test = self.fold.split(dataset)
         chosen = np.concatenate([train, test])
-        judge = workspace.judges[_PROXY_JUDGE]
+        judge = workspace.judges[PROXY_JUDGE]
         blocks = np.where(np.isin(chosen, test), HELD_OUT_BLOCK, (HELD_OUT_BLOCK + 1) % 5)
         return Reference(
             extractor=judge,
@@ -202,7 +202,7 @@ class Proxies(Unit):
         )
 
 
-def _joined(
+def joined(
     dataset: Dataset,
     images: npt.NDArray[np.uint8],
     labels: npt.NDArray[np.int64],

@@ -2,9 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -14,72 +12,50 @@ from rich.console import Console
 
 from model_store.errors import ModelStoreError
 from model_store.quality.extractors import ImageExtractor
-from training.cli import parse_duration
 from training.errors import ConfigInvalidError
 from training.evaluation.networks import NetworkOptions, find_networks
 from training.json_output import AsJson, print_json
 from training.plan import choose_device
 from training.process import prepare_process
-from training.reproduce.budget import Fit, dropped, duration, fit
-from training.reproduce.classifiers import CLASSIFIERS
+from training.reproduce.budget import Fit, dropped
+from training.reproduce.choices import BarsShown, Options, ScaleName, ScopeName, What
 from training.reproduce.engine import run_units
 from training.reproduce.experiment import Experiment, Facts
-from training.reproduce.figure3 import Figure3, draw_figure, figure_file, real_column, shown_column
+from training.reproduce.figure3 import (
+    Figure3,
+    draw_figure,
+    figure_file,
+    real_column,
+    shown_column,
+    shown_generator,
+    shown_report,
+)
+from training.reproduce.planning import describe, outline_of, plan_within
 from training.reproduce.rates import Rates
-from training.reproduce.recipes import Images, Scope
+from training.reproduce.recipes import Images
 from training.reproduce.render import write_report
-from training.reproduce.scale import SCALES, Scale, with_settings
-from training.reproduce.table1 import Table1
-from training.reproduce.table2 import Table2
-from training.reproduce.table3 import Table3
-from training.reproduce.unit import Bars, DataSpec, in_order
+from training.reproduce.results import write_results
+from training.reproduce.scale import SCALES
+from training.reproduce.unit import DataSpec, in_order
 from training.reproduce.workspace import Workspace, both_judges
 from training.run_dir import device_name, source_commit
 
 CALIBRATION_FILE: Final = "calibration.json"
 
 
-class What(StrEnum):
-    """What can be remade."""
-
-    TABLE1 = "table1"
-    TABLE2 = "table2"
-    TABLE3 = "table3"
-    FIGURE3 = "figure3"
-
-
-class ScaleName(StrEnum):
-    """Where a plan starts from."""
-
-    LAPTOP = "laptop"
-    PAPER = "paper"
-
-
-class BarsShown(StrEnum):
-    """Whether scale bars are painted over."""
-
-    CLEANED = "cleaned"
-    KEPT = "kept"
-    BOTH = "both"
-
-
-class ScopeName(StrEnum):
-    """What generators are trained on."""
-
-    FOLD = "fold"
-    BLOCKS = "blocks"
-    ALL = "all"
-
-
 def reproduce(
-    what: Annotated[What, typer.Argument(help="Which table or figure.")],
+    what: Annotated[
+        What, typer.Argument(help="Which table or figure; results: the page of all that is finished.")
+    ],
     data: Annotated[
         Path | None, typer.Option(help="Folder with one folder of images per class, or a packed file.")
     ] = None,
     budget: Annotated[
         str | None, typer.Option(help="Scale down to what fits by estimate: 90s, 30m, 8h. Default: no limit.")
     ] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Runs of each row; default: 3.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Runs of each row; default: 3, and 5 for fewshot.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for runs, results and tables.")] = Path("runs/reproduce"),
     scale: Annotated[ScaleName, typer.Option(help="Counts and widths to start from.")] = ScaleName.LAPTOP,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0 ...")] = "auto",
@@ -97,10 +73,16 @@ def reproduce(
         ),
     ] = None,
     classifiers: Annotated[
-        list[str] | None, typer.Option("--classifier", help="Of table3, repeatable; default: all three.")
+        list[str] | None,
+        typer.Option("--classifier", help="Of table3 and fewshot, repeatable; default: all three, and cnn."),
     ] = None,
     shots: Annotated[
-        list[int] | None, typer.Option(min=1, help="Real images a class for table3's probe; default: 10, 20.")
+        list[int] | None,
+        typer.Option(
+            min=1,
+            help="Real images a class, repeatable; default: 10, 20 for table3's probe,"
+            " 10, 20, 50, 100 for fewshot.",
+        ),
     ] = None,
     inception_weights: Annotated[
         Path | None, typer.Option(help="File of FID's Inception: table1 and table2 give FID too.")
@@ -108,9 +90,19 @@ def reproduce(
     show: Annotated[
         list[str] | None, typer.Option(help="figure3: LABEL=RUN_FOLDER or LABEL=NAME@VERSION, repeatable.")
     ] = None,
-    store: Annotated[
-        str | None, typer.Option(envvar="MASAN_MODEL_STORE_URL", help="Where --show finds checkpoints.")
+    generators: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--generator",
+            help="table3, fewshot: NAME=RUN_FOLDER or NAME=CHECKPOINT, in place of training; repeatable.",
+        ),
     ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(envvar="MASAN_MODEL_STORE_URL", help="Where --show and --generator find checkpoints."),
+    ] = None,
+    equal_time: Annotated[bool, typer.Option(help="Train the diffusion model for as long as a GAN.")] = False,
+    docs: Annotated[Path, typer.Option(help="results: folder of the page.")] = Path("docs"),
     with_real: Annotated[
         bool, typer.Option("--with-real", help="figure3: real images too. The picture must not be shared.")
     ] = False,
@@ -121,26 +113,36 @@ def reproduce(
     as_json: AsJson = False,
 ) -> None:
     """Remake a table of the paper, or its figure of samples, within a budget."""
+    if what is What.RESULTS:
+        _say_files([str(path) for path in write_results(out, docs)], as_json)
+        return
     console = Console(stderr=True, highlight=False)
     prepare_process(threads)
     device = choose_device(device)
+    options = Options(
+        what=what,
+        only=tuple(only or ()),
+        bars=bars,
+        keep_duplicates=keep_duplicates,
+        scope=gan_train_scope,
+        shots=tuple(sorted(set(shots or ()))),
+        inception=inception_weights is not None,
+        generators=tuple(generators or ()),
+        store=store,
+        seeds=seeds,
+        classifiers=tuple(classifiers or ()),
+        settings=tuple(settings or ()),
+        equal_time=equal_time,
+    )
     if what is What.FIGURE3 and show:
-        path = _show(show, store, data, out, device, _images(bars, keep_duplicates, "blocks"), with_real)
-        _say({"files": [str(path)]}, f"wrote {path}", as_json)
+        _say_files(_show(show, store, data, out, device, options.variants()[0], with_real), as_json)
         return
     facts = Facts.of(_required(data))
-    wanted = _experiment(
-        what,
-        facts,
-        tuple(only or ()),
-        [_images(each, keep_duplicates, _scope(what, gan_train_scope)) for each in _each(bars)],
-        tuple(shots or (10, 20)),
-        inception_weights is not None,
-    )
-    start = _start(SCALES[scale], seeds, classifiers, settings or [])
+    wanted = options.experiment(facts)
     # Kept for a dry run too, so that what was shown is what will run.
     rates = Rates(device, len(facts.classes), out / CALIBRATION_FILE)
-    planned = _plan(wanted, start, budget, rates)
+    start, adjust = options.start(SCALES[scale]), options.adjustment(rates, facts)
+    planned = plan_within(wanted, start, budget, rates, adjust)
     outline = outline_of(wanted, planned, rates)
     if dry_run:
         _say({"plan": outline}, describe(outline), as_json)
@@ -169,35 +171,6 @@ def reproduce(
     )
 
 
-def outline_of(wanted: Experiment, planned: Fit, rates: Rates) -> dict[str, Any]:
-    """The plan for JSON: what runs, how long by estimate, and what was dropped against the paper."""
-    kinds: dict[str, list[float]] = {}
-    for unit in in_order(wanted.units(planned.scale)):
-        kinds.setdefault(unit.kind, []).append(unit.seconds(rates))
-    return {
-        "name": wanted.name,
-        "device": device_name(rates.device),
-        "units": {kind: {"count": len(times), "seconds": sum(times)} for kind, times in kinds.items()},
-        "seconds": planned.seconds,
-        "seconds_without_budget": planned.full_seconds,
-        "dropped": dropped(planned.scale, wanted.knobs),
-    }
-
-
-def describe(outline: dict[str, Any]) -> str:
-    """The plan for people."""
-    units, seconds, full = outline["units"], outline["seconds"], outline["seconds_without_budget"]
-    parts = ", ".join(f"{of['count']} x {kind} {duration(of['seconds'])}" for kind, of in units.items())
-    lines = [
-        f"{outline['name']}: {sum(of['count'] for of in units.values())} units, about {duration(seconds)} on"
-        f" {outline['device']}: {parts}",
-        "dropped against the paper: " + ("; ".join(outline["dropped"]) or "nothing"),
-    ]
-    if seconds < full:
-        lines.append(f"without the budget it would take about {duration(full)}")
-    return "\n".join(lines)
-
-
 def _say(document: dict[str, Any], text: str, as_json: bool) -> None:
     """The document for programs, or the text for people."""
     if as_json:
@@ -206,39 +179,8 @@ def _say(document: dict[str, Any], text: str, as_json: bool) -> None:
         sys.stdout.write(f"{text}\n")
 
 
-def _plan(wanted: Experiment, start: Scale, budget: str | None, rates: Rates) -> Fit:
-    def cost_s(scale: Scale) -> float:
-        return sum(unit.seconds(rates) for unit in in_order(wanted.units(scale)))
-
-    if budget is None:
-        seconds = cost_s(start)
-        return Fit(scale=start, seconds=seconds, full_seconds=seconds)
-    try:
-        budget_s = parse_duration(budget)
-    except ConfigInvalidError:
-        raise ConfigInvalidError(f"--budget {budget!r} is not a duration such as 90s, 25m or 1.5h") from None
-    return fit(start, budget_s, cost_s)
-
-
-def _experiment(
-    what: What,
-    facts: Facts,
-    only: tuple[str, ...],
-    variants: list[Images],
-    shots: tuple[int, ...],
-    inception: bool,
-) -> Experiment:
-    """Raises ConfigInvalidError for what this table cannot do."""
-    if what is What.TABLE3:
-        return Table3(facts=facts, only=only, variants=tuple(variants), shots=shots)
-    if len(variants) > 1:
-        raise ConfigInvalidError(f"--bars 'both' is for table3; {what} takes cleaned or kept")
-    if variants[0].scope == "fold":
-        raise ConfigInvalidError(f"--gan-train-scope 'fold' is for table3; {what} takes blocks or all")
-    if what is What.FIGURE3:
-        return Figure3(facts=facts, only=only, images=variants[0])
-    table = Table1 if what is What.TABLE1 else Table2
-    return table(facts=facts, only=only, images=variants[0], inception=inception)
+def _say_files(written: list[str], as_json: bool) -> None:
+    _say({"files": written}, f"wrote {', '.join(written)}", as_json)
 
 
 def _judges(inception_weights: Path | None, device: str) -> Sequence[ImageExtractor]:
@@ -256,17 +198,6 @@ def _judges(inception_weights: Path | None, device: str) -> Sequence[ImageExtrac
     return [*judges, *networks.inception]
 
 
-def _start(scale: Scale, seeds: int | None, classifiers: list[str] | None, settings: list[str]) -> Scale:
-    """The scale to start from, as the command line changes it."""
-    unknown = [name for name in classifiers or () if name not in CLASSIFIERS]
-    if unknown:
-        raise ConfigInvalidError(f"--classifier {unknown[0]!r} is not one of {', '.join(CLASSIFIERS)}")
-    changes: dict[str, Any] = {} if seeds is None else {"seeds": seeds}
-    if classifiers:
-        changes["classifiers"] = tuple(name for name in CLASSIFIERS if name in classifiers)
-    return with_settings(replace(scale, **changes), settings)
-
-
 def _show(
     show: list[str],
     store: str | None,
@@ -275,16 +206,20 @@ def _show(
     device: str,
     images: Images,
     with_real: bool,
-) -> Path:
-    """Figure 3 of generators that exist; where it was written."""
+) -> list[str]:
+    """Figure 3 of generators that exist; files written."""
     n, side = Figure3.n, Figure3.side
     try:
-        columns = [shown_column(text, store, n, torch.device(device)) for text in show]
+        shown = [shown_generator(text, store, torch.device(device)) for text in show]
     except ModelStoreError as error:
         raise ConfigInvalidError(f"--show: {error}") from error
+    columns = [shown_column(label, opened, n) for label, opened in shown]
     if with_real:
         columns = [real_column(_required(data), images, n), *columns]
-    return _save(draw_figure(columns, side), out, with_real)
+    picture = _save(draw_figure(columns, side), out, with_real)
+    made = {"command": _command(data), **_origin(device)}
+    paths = write_report(shown_report(shown), What.FIGURE3.value, out, made)
+    return [str(path) for path in (picture, *paths)]
 
 
 def _save(picture: Any, out: Path, with_real: bool) -> Path:
@@ -302,9 +237,7 @@ def _made(wanted: Experiment, planned: Fit, workspace: Workspace, facts: Facts) 
     dataset = workspace.dataset(spec)
     return {
         "command": _command(workspace.root),
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": source_commit(),
-        "device": device_name(workspace.torch_device),
+        **_origin(workspace.device),
         "hours": sum(one["seconds"] for one in stored if one) / 3600,
         "estimated_hours": planned.seconds / 3600,
         "scale": {name: getattr(planned.scale, name) for name in wanted.knobs},
@@ -320,30 +253,24 @@ def _made(wanted: Experiment, planned: Fit, workspace: Workspace, facts: Facts) 
     }
 
 
-def _command(root: Path) -> str:
-    """What was typed, without the place of the images on this machine."""
-    return " ".join(["masan", *("DIR" if word == str(root) else word for word in sys.argv[1:])])
-
-
-def _each(bars: BarsShown) -> list[Bars]:
-    return (
-        ["cleaned", "kept"] if bars is BarsShown.BOTH else ["kept" if bars is BarsShown.KEPT else "cleaned"]
-    )
-
-
-def _images(bars: Bars | BarsShown, keep_duplicates: bool, scope: Scope) -> Images:
-    return Images(bars="kept" if bars == "kept" else "cleaned", deduplicate=not keep_duplicates, scope=scope)
-
-
-def _scope(what: What, given: ScopeName | None) -> Scope:
-    if given is None:
-        return "fold" if what is What.TABLE3 else "blocks"
-    scopes: dict[ScopeName, Scope] = {
-        ScopeName.FOLD: "fold",
-        ScopeName.BLOCKS: "blocks",
-        ScopeName.ALL: "all",
+def _origin(device: str) -> dict[str, str]:
+    """When, by which code and where."""
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": source_commit(),
+        "device": device_name(torch.device(device)),
     }
-    return scopes[given]
+
+
+def _command(root: Path | None) -> str:
+    """What was typed, without the places of files on this machine."""
+    return " ".join(["masan", *("DIR" if word == str(root) else _placeless(word) for word in sys.argv[1:])])
+
+
+def _placeless(word: str) -> str:
+    """A word of a command with the last part of an absolute path in its place."""
+    name, separator, value = word.rpartition("=")
+    return f"{name}{separator}{Path(value).name}" if Path(value).is_absolute() else word
 
 
 def _required(data: Path | None) -> Path:

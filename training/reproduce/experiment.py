@@ -10,14 +10,15 @@ import numpy as np
 
 from training.data import class_slug_list
 from training.errors import ConfigInvalidError
-from training.reproduce.generators import TrainGenerator
+from training.reproduce.generators import GeneratorUnit
 from training.reproduce.scale import Scale
 from training.reproduce.unit import Unit
+from training.reproduce.verdict import Finding
 from training.reproduce.workspace import Workspace
 from training.sources import image_files, open_source
 
 NONE: Final = "–"  # noqa: RUF001 -- an empty cell
-_DIGEST_SHOWN: Final = 12
+DIGEST_SHOWN: Final = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,14 +75,35 @@ class Plot:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Line:
+    """One row of a plot of curves: mean and spread at each place, None where there is no value."""
+
+    label: str
+    values: tuple[tuple[float, float | None] | None, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curves:
+    """Lines over equally spaced places. places: what stands below each; along: what they are."""
+
+    title: str
+    axis: str
+    along: str
+    places: tuple[str, ...]
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a table found. figures: everything, for machines."""
+    """What a table found. figures: everything, for machines. findings: what may be said of it, by rule."""
 
     title: str
     sections: tuple[Section, ...]
     notes: tuple[str, ...]
     figures: dict[str, Any]
     plots: tuple[Plot, ...] = ()
+    curves: tuple[Curves, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +152,7 @@ def optional(value: float | None, spec: str = ".2f") -> str:
     return NONE if value is None else f"{value:{spec}}"
 
 
-def run_section(workspace: Workspace, trainings: Sequence[TrainGenerator]) -> Section:
+def run_section(workspace: Workspace, trainings: Sequence[GeneratorUnit]) -> Section:
     """The trainings behind a report: what each has seen, where, for how long, and what came out."""
     rows = []
     for unit in trainings:
@@ -142,7 +164,7 @@ def run_section(workspace: Workspace, trainings: Sequence[TrainGenerator]) -> Se
                 f"{found['images_of_training']:,}",
                 f"{found['hours']:.3g}",
                 found["device"],
-                (found["digest"] or NONE)[:_DIGEST_SHOWN],
+                (found["digest"] or NONE)[:DIGEST_SHOWN],
                 found["run"],
                 found["diverged"] or "",
             )

@@ -9,22 +9,21 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from model_store.weights import load_generator
 from training.data import Dataset, load_dataset
-from training.diffusion.export import trained_by_diffusion_run
 from training.errors import ConfigInvalidError
 from training.evaluation.drawing import draw_images
-from training.export import trained_by_run
-from training.reproduce.experiment import Experiment, Report, run_section
-from training.reproduce.generators import TrainGenerator, as_served, generated_images, weights_digest
+from training.reproduce.equal_time import hours_note
+from training.reproduce.experiment import DIGEST_SHOWN, Experiment, Report, Section, run_section
+from training.reproduce.generators import TrainGenerator, generated_images
+from training.reproduce.given import Opened, open_generator
 from training.reproduce.recipes import CELLGAN, LDM, MASAN, Images, hold_out
 from training.reproduce.scale import GENERATOR_KNOBS, Scale
 from training.reproduce.unit import Unit
 from training.reproduce.workspace import Pixels, Workspace
-from training.run_dir import RunDir
-from training.stores import store_with
 
 TRAINED: Final = {model.name: model for model in (CELLGAN, LDM, MASAN)}
+TITLE: Final = "Figure 3: generated images by class"
+NOTE: Final = "Generated images only, the first of each class, none chosen by hand."
 REAL_LABEL: Final = "real: do not share"
 _GAP, _HEADER, _NAMES = 6, 22, 110
 _INK, _PAPER, _WARNING = (40, 40, 40), (255, 255, 255), (190, 30, 30)
@@ -66,15 +65,15 @@ class Figure3(Experiment):
         """The trainings behind the picture; the picture itself is `draw_figure` of `columns`."""
         trainings = self._trainings(scale)
         return Report(
-            title="Figure 3: generated images by class",
+            title=TITLE,
             sections=(run_section(workspace, trainings),),
-            notes=("Generated images only, the first of each class, none chosen by hand.",),
+            notes=(NOTE, *hours_note(workspace, trainings)),
             figures={"trainings": [{"title": u.title(), **workspace.finished(u)} for u in trainings]},
         )
 
 
-def shown_column(text: str, store_url: str | None, n: int, device: torch.device) -> Column:
-    """Images of what `LABEL=WHAT` names: a run folder, or a checkpoint in a store.
+def shown_generator(text: str, store_url: str | None, device: torch.device) -> tuple[str, Opened]:
+    """What `LABEL=WHAT` names: a label, and a run folder's generator or that of a checkpoint in a store.
 
     store_url: None for the checkpoints that ship and those of data/store. Raises ConfigInvalidError for
     another text, and what opening a run or resolving a checkpoint raises.
@@ -82,18 +81,44 @@ def shown_column(text: str, store_url: str | None, n: int, device: torch.device)
     label, separator, what = text.partition("=")
     if not (label and separator and what):
         raise ConfigInvalidError(f"--show {text!r}: write LABEL=RUN_FOLDER or LABEL=NAME@VERSION")
-    if (Path(what) / "config.json").exists():
-        run_dir = RunDir.open(Path(what))
-        trained = trained_by_diffusion_run(run_dir) if run_dir.is_diffusion() else trained_by_run(run_dir)
-        digest, classes = weights_digest(trained), trained.classes
-        generator = as_served(trained, device)
-    else:
-        store = store_with(what, store_url)
-        checkpoint = store.resolve(what)
-        digest, classes = checkpoint.manifest.digest, checkpoint.manifest.classes
-        generator = load_generator(store, checkpoint, device)
-    images = {slug: draw_images(generator, digest, slug, index, n) for index, slug in enumerate(classes)}
+    return label, open_generator(what, store_url, device)
+
+
+def shown_column(label: str, opened: Opened, n: int) -> Column:
+    """The first `n` images of each of its classes."""
+    images = {
+        slug: draw_images(opened.generator, opened.digest, slug, index, n)
+        for index, slug in enumerate(opened.classes)
+    }
     return label, images
+
+
+def shown_report(shown: Sequence[tuple[str, Opened]]) -> Report:
+    """The generators behind the picture."""
+    facts = [(label, opened.facts) for label, opened in shown]
+    rows = tuple(
+        (
+            label,
+            str(one["run"]),
+            f"{one['images_seen']:,}",
+            f"{one['hours']:.3g}",
+            str(one["device"]),
+            one["digest"][:DIGEST_SHOWN],
+        )
+        for label, one in facts
+    )
+    return Report(
+        title=TITLE,
+        sections=(
+            Section(
+                title="Generators",
+                header=("column", "generator", "images seen", "hours", "device", "digest"),
+                rows=rows,
+            ),
+        ),
+        notes=(NOTE,),
+        figures={"generators": [{"label": label, **one} for label, one in facts]},
+    )
 
 
 def real_column(root: Path, images: Images, n: int) -> Column:

@@ -17,12 +17,14 @@ from training.reproduce.experiment import (
     optional,
     run_section,
 )
+from training.reproduce.findings import distance_finding, known
 from training.reproduce.generators import TrainGenerator
 from training.reproduce.judging import Judge, References
 from training.reproduce.published import published
 from training.reproduce.recipes import SEED, Images, gan_recipe, hold_out
 from training.reproduce.scale import PAPER, Scale
 from training.reproduce.unit import Unit
+from training.reproduce.verdict import Finding
 from training.reproduce.workspace import Workspace
 
 _KID_SCALE: Final = 1000
@@ -53,6 +55,8 @@ class GanTable(Experiment):
     )
     title: ClassVar[str]
     all_rows: ClassVar[tuple[Row, ...]]
+    claims: ClassVar[tuple[tuple[str, str], ...]]
+    """Rows that are compared: a row, and what it stands against."""
     images: Images = field(default_factory=Images)
     inception: bool = False
 
@@ -118,6 +122,15 @@ class GanTable(Experiment):
                 ]
             },
             plots=tuple(plot for name in names if (plot := self._plot(name, found)) is not None),
+            findings=self._findings(found),
+        )
+
+    def _findings(self, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[Finding, ...]:
+        rows = {row.name: row for row in self.rows()}
+        pairs = [(rows[a], rows[b]) for a, b in self.claims if a in rows and b in rows]
+        return known(
+            distance_finding((a.label, b.label), (found[a.name], found[b.name]), (a.paper, b.paper))
+            for a, b in pairs
         )
 
     def _sections(self, name: str, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Section]:

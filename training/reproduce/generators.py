@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
@@ -24,16 +25,43 @@ from training.run_dir import RunDir
 from training.runner import RunRequest, run
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ready:
+    """A generator to draw with, the digest that its images are functions of, and its classes in order."""
+
+    generator: Generator
+    digest: str
+    classes: tuple[str, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
-class TrainGenerator(Unit):
+class GeneratorUnit(Unit):
+    """A unit whose result is about a generator: `run`, `digest` (None if there is none), `images_seen`,
+    `hours`, `device`, `commit`, `images_of_training`, `diverged`.
+
+    label: how people call it.
+    """
+
+    label: str
+
+    @abstractmethod
+    def draw_seconds(self, rates: Rates, images: int) -> float:
+        """How long that many of its images take, by estimate."""
+
+    @abstractmethod
+    def ready(self, workspace: Workspace) -> Ready | None:
+        """The generator once the unit has run; None if it left none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainGenerator(GeneratorUnit):
     """One run as `masan train` makes it, with a run folder of its own; resumed where it was stopped.
 
-    label: how people call it. fold: the fold whose test images it must not see, if no block is held out.
-    images: of the dataset, for the estimate.
+    fold: the fold whose test images it must not see, if no block is held out. images: of the dataset, for
+    the estimate.
     """
 
     kind: ClassVar[str] = "train"
-    label: str
     recipe: TrainConfig | DiffusionConfig
     fold: Fold | None = None
     images: int = 0
@@ -59,6 +87,17 @@ class TrainGenerator(Unit):
         if isinstance(self.recipe, DiffusionConfig):
             return rates.train_diffusion(self.recipe, self.images)
         return rates.train_gan(self.recipe)
+
+    def draw_seconds(self, rates: Rates, images: int) -> float:
+        return rates.draw(self.recipe, images)
+
+    def ready(self, workspace: Workspace) -> Ready | None:
+        run_dir = RunDir.open(workspace.out / workspace.finished(self)["run"])
+        trained = self.trained(run_dir, diverged="")
+        if trained is None:
+            return None
+        digest, generator = weights_digest(trained), as_served(trained, workspace.torch_device)
+        return Ready(generator=generator, digest=digest, classes=trained.classes)
 
     def run(self, workspace: Workspace) -> dict[str, Any]:
         """The run's folder, digest, counts; `diverged` says so where it did, None where it did not."""
@@ -127,16 +166,14 @@ class TrainGenerator(Unit):
         return trained.images_seen >= int(self.recipe.run.total_kimg * 1000)
 
 
-def generated_images(workspace: Workspace, unit: TrainGenerator, count: int) -> dict[str, Pixels] | None:
-    """`count` images of each class by a trained generator; None if its training left none."""
+def generated_images(workspace: Workspace, unit: GeneratorUnit, count: int) -> dict[str, Pixels] | None:
+    """`count` images of each class at the size of the unit's data; None if there is no generator."""
     if workspace.finished(unit)["digest"] is None:
         return None
-    run_dir = RunDir.open(workspace.out / workspace.finished(unit)["run"])
-    trained = unit.trained(run_dir, diverged="")
-    if trained is None:
+    ready = unit.ready(workspace)
+    if ready is None:
         return None
-    digest, generator = weights_digest(trained), as_served(trained, workspace.torch_device)
-    return workspace.drawn(generator, digest, trained.classes, count)
+    return workspace.drawn(ready.generator, ready.digest, ready.classes, count, unit.data.resolution)
 
 
 def as_served(trained: TrainedGenerator, device: torch.device) -> Generator:
@@ -150,6 +187,6 @@ def weights_digest(trained: TrainedGenerator) -> str:
     return hashlib.sha256(encode_weights(trained.network, torch.float16)).hexdigest()
 
 
-def runs_of(workspace: Workspace, units: Sequence[TrainGenerator]) -> list[dict[str, Any]]:
+def runs_of(workspace: Workspace, units: Sequence[GeneratorUnit]) -> list[dict[str, Any]]:
     """What a table tells of the trainings behind a row."""
     return [{"title": unit.title(), **workspace.finished(unit)} for unit in units]

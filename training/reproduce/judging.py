@@ -72,7 +72,7 @@ class Judge(Unit):
     def seconds(self, rates: Rates) -> float:
         drawn = self.class_count * self.n_fake
         features = rates.features(drawn, inception=self.references.inception)
-        return rates.draw(self.train.recipe, drawn) + features
+        return self.train.draw_seconds(rates, drawn) + features
 
     def run(self, workspace: Workspace) -> dict[str, Any]:
         """`extractors`: name -> the figures of a quality report's section; None without a generator."""

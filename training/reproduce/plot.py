@@ -4,19 +4,22 @@ from collections.abc import Sequence
 from html import escape
 from typing import Final
 
-from training.reproduce.experiment import Plot
+from training.reproduce.curves import draw_curves
+from training.reproduce.experiment import Curves, Plot
 
 _WIDTH, _LABELS, _RIGHT, _ROW, _HEAD, _FOOT = 760, 260, 70, 26, 44, 40
 _INK, _FAINT, _DOT, _REFERENCE = "#333", "#ddd", "#3465a4", "#c0392b"
 _TICKS: Final = 5
 
 
-def draw_plots(plots: Sequence[Plot]) -> str:
+def draw_plots(plots: Sequence[Plot], curves: Sequence[Curves] = ()) -> str:
     """All plots below one another, each on an axis of its own that starts at what is smallest or at 0."""
     parts, top = [], 0
-    for plot in plots:
-        parts.append(f'<g transform="translate(0 {top})">{_plot(plot)}</g>')
-        top += _height(plot)
+    pictures = [(_plot(plot), _height(plot)) for plot in plots]
+    pictures += [draw_curves(each, _WIDTH) for each in curves]
+    for picture, height in pictures:
+        parts.append(f'<g transform="translate(0 {top})">{picture}</g>')
+        top += height
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{max(top, 1)}"'
         f' viewBox="0 0 {_WIDTH} {max(top, 1)}" font-family="sans-serif" font-size="12" fill="{_INK}">'

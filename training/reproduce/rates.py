@@ -65,6 +65,10 @@ class Rates:
             flops = self._gan_flops(config)["generate"]
         return images * flops / self._flop_rate()
 
+    def draw_by(self, key: str, count_flops: Callable[[], float], images: int) -> float:
+        """Images of a generator that counts its own FLOPs of one; counted once for that key."""
+        return images * self._flops(key, lambda: {"generate": count_flops()})["generate"] / self._flop_rate()
+
     def features(self, images: int, *, inception: bool = False) -> float:
         """Features of images by both EfficientNets; with `inception` also by Inception, fed in both ways."""
         seconds = sum(self._extractor_s(variant) for variant in (0, 2))

@@ -23,3 +23,12 @@ class Table1(GanTable):
         for policy in POLICIES
         for network, label in _NETWORKS.items()
     )
+    claims: ClassVar[tuple[tuple[str, str], ...]] = (
+        *((f"masan-{policy}", f"cellgan-{policy}") for policy in POLICIES),
+        *(
+            (f"{network}-{policy}", f"{network}-none")
+            for network in _NETWORKS
+            for policy in POLICIES
+            if policy != "none"
+        ),
+    )

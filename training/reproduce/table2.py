@@ -27,3 +27,9 @@ class Table2(GanTable):
         ),
         Row(name="ours", label="masan-projected (ours)", preset="masan-projected"),
     )
+    claims: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("color", "none"),
+        ("attention", "color"),
+        ("san", "attention"),
+        ("ours", "san"),
+    )

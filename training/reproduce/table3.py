@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Final
 
-from training.reproduce.classifying import ARMS, Arm, Classify, Proxies
+from training.reproduce.arms import Generators
+from training.reproduce.classifying import Arm, Classify, Proxies
+from training.reproduce.equal_time import hours_note
 from training.reproduce.experiment import (
     NONE,
     Dot,
@@ -18,15 +20,17 @@ from training.reproduce.experiment import (
     optional,
     run_section,
 )
+from training.reproduce.findings import accuracy_finding
 from training.reproduce.folds import FOLD_ORDER, Fold, FoldMode
-from training.reproduce.generators import TrainGenerator
+from training.reproduce.generators import GeneratorUnit
+from training.reproduce.given import Given
 from training.reproduce.published import published
-from training.reproduce.recipes import CELLGAN, LDM, MASAN, OURS, Images, Model, hold_out
+from training.reproduce.recipes import Images
 from training.reproduce.scale import GENERATOR_KNOBS, Scale
 from training.reproduce.unit import Unit, in_order
+from training.reproduce.verdict import Finding
 from training.reproduce.workspace import Workspace
 
-MODELS: Final[dict[str, Model]] = {model.name: model for model in (CELLGAN, LDM, MASAN, OURS)}
 _MODES: Final[dict[str, tuple[FoldMode, ...]]] = {
     "fold": ("blocked", "random"),
     "blocks": ("blocked",),
@@ -34,6 +38,8 @@ _MODES: Final[dict[str, tuple[FoldMode, ...]]] = {
 }
 _MODE_NAMES: Final[dict[str, str]] = {"blocked": "series-blocked folds", "random": "random folds"}
 _BASELINE: Final = "real-equal-steps"
+_PAIRS: Final = [("masan", "cellgan"), ("masan", "ldm"), ("ours", "masan")]
+"""Generators that are compared with one another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +56,10 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Table3(Experiment):
-    """variants: ways of reading the images, each run whole. shots: real images a class for the proxies."""
+    """variants: ways of reading the images, each run whole. shots: real images a class for the proxies.
+
+    given: generators that are not trained; then no variant's scope is `fold`.
+    """
 
     name: ClassVar[str] = "table3"
     knobs: ClassVar[tuple[str, ...]] = (
@@ -65,11 +74,17 @@ class Table3(Experiment):
     )
     variants: tuple[Images, ...] = field(default=(Images(scope="fold"),))
     shots: tuple[int, ...] = (10, 20)
+    given: tuple[Given, ...] = ()
 
     def arms(self) -> list[Arm]:
         """Those asked for."""
-        names = self.chosen([arm.name for arm in ARMS])
-        return [arm for arm in ARMS if arm.name in names]
+        arms = self.generators.arms()
+        names = self.chosen([arm.name for arm in arms])
+        return [arm for arm in arms if arm.name in names]
+
+    @property
+    def generators(self) -> Generators:
+        return Generators(facts=self.facts, given=self.given)
 
     def units(self, scale: Scale) -> list[Unit]:
         """Fold by fold and generator by generator, so that drawn images serve all classifiers."""
@@ -95,7 +110,7 @@ class Table3(Experiment):
     def _classify(self, scale: Scale, group: Group, fold: Fold, arm: Arm, seed: int) -> Classify:
         train = None
         if arm.model is not None:
-            train = self._generator(scale, group.images, fold, MODELS[arm.model])
+            train = self.generators.unit(arm.model, scale, group.images, fold)
         return Classify(
             data=group.images.at(scale.resolution),
             arm=arm,
@@ -109,19 +124,6 @@ class Table3(Experiment):
             train=train,
         )
 
-    def _generator(self, scale: Scale, images: Images, fold: Fold, model: Model) -> TrainGenerator:
-        """The one whose images may be added to that fold's training images."""
-        of_fold = images.scope == "fold"
-        blocked = fold.mode == "blocked"
-        held_out = hold_out(images.scope, fold.index) if blocked or not of_fold else -1
-        return TrainGenerator(
-            data=images.at(scale.resolution),
-            label=model.label,
-            recipe=model.recipe(scale, images, held_out),
-            fold=fold if of_fold and not blocked else None,
-            images=self.facts.images,
-        )
-
     def _all_proxies(self, scale: Scale) -> list[Proxies]:
         """Of every generator of the first fold."""
         first: dict[Images, Fold] = {}
@@ -130,7 +132,7 @@ class Table3(Experiment):
         return [
             Proxies(
                 data=images.at(scale.resolution),
-                train=self._generator(scale, images, fold, MODELS[arm.model]),
+                train=self.generators.unit(arm.model, scale, images, fold),
                 fold=fold,
                 n_synthetic=scale.synthetic_per_class,
                 shots=self.shots,
@@ -144,13 +146,13 @@ class Table3(Experiment):
     def report(self, scale: Scale, workspace: Workspace) -> Report:
         found = _Found(self, scale, workspace)
         groups = list(dict.fromkeys(found.groups))
-        trainings = [u for u in in_order(self.units(scale)) if isinstance(u, TrainGenerator)]
+        trainings = [u for u in in_order(self.units(scale)) if isinstance(u, GeneratorUnit)]
         sections = [found.section(group) for group in groups]
         sections += [found.proxies(), run_section(workspace, trainings)]
         return Report(
             title="Table III: classifiers with and without synthetic images",
             sections=tuple(sections),
-            notes=self._notes(scale),
+            notes=(*self._notes(scale), *hours_note(workspace, trainings)),
             figures={
                 "groups": [found.figures(group) for group in groups],
                 "proxies": [
@@ -159,6 +161,7 @@ class Table3(Experiment):
                 "trainings": [{"title": u.title(), **workspace.finished(u)} for u in trainings],
             },
             plots=tuple(found.plot(group) for group in groups),
+            findings=tuple(finding for group in groups for finding in found.findings(group)),
         )
 
     def comparable(self, group: Group, scale: Scale) -> bool:
@@ -180,6 +183,11 @@ class Table3(Experiment):
             notes.append("Every generator was trained without the test images of its fold.")
         if "blocks" in scopes:
             notes.append("One generator a model, trained on blocks 1 to 4; the fifth block alone is tested.")
+        if self.given:
+            notes.append(
+                "Rows with a colon name a generator that was given: its size, recipe and number of images are"
+                " its own, see the trainings below."
+            )
         if "all" in scopes:
             notes.append(
                 "Generators have seen the test images, as the paper's probably had: gains are flattered."
@@ -265,6 +273,21 @@ class _Found:
                 dots.append(Dot(label=arm.label, value=mean, sd=sd))
         return Plot(title=f"Accuracy, {group.title()}", axis="percent, higher is better", dots=tuple(dots))
 
+    def findings(self, group: Group) -> list[Finding]:
+        """Of each row against real images in equal steps, and of the paper's pairs of generators."""
+        arms = {arm.name: arm for arm in self.table.arms()}
+        findings = []
+        for name, other in [(name, _BASELINE) for name in arms if name not in ("real", _BASELINE)] + _PAIRS:
+            if name not in arms or other not in arms:
+                continue
+            gains = [gain for gain in self._differences(group, name, other) if gain is not None]
+            if gains:
+                labels = arms[name].label, arms[other].label
+                findings.append(
+                    accuracy_finding(group.title(), labels, gains, _paper_gain(group.network, name, other))
+                )
+        return findings
+
     def proxies(self) -> Section:
         rows = []
         for unit in self.table._all_proxies(self.scale):
@@ -295,11 +318,23 @@ class _Found:
 
     def _gain(self, group: Group, arm: Arm) -> list[float | None]:
         """Accuracy in points over real images in equal steps, by fold and seed; empty without that arm."""
-        arms = self.groups[group]
-        if _BASELINE not in arms or arm.name == _BASELINE:
+        if _BASELINE not in self.groups[group] or arm.name == _BASELINE:
             return []
-        pairs = zip(_percent(arms[arm.name], "accuracy"), _percent(arms[_BASELINE], "accuracy"), strict=True)
+        return self._differences(group, arm.name, _BASELINE)
+
+    def _differences(self, group: Group, name: str, other: str) -> list[float | None]:
+        arms = self.groups[group]
+        pairs = zip(_percent(arms[name], "accuracy"), _percent(arms[other], "accuracy"), strict=True)
         return [None if a is None or b is None else a - b for a, b in pairs]
+
+
+def _paper_gain(network: str, name: str, other: str) -> float | None:
+    """The paper's difference in points; its real images were not trained on for equal steps."""
+    figures = [
+        published("table3", network, "real" if each == _BASELINE else each).get("accuracy")
+        for each in (name, other)
+    ]
+    return None if figures[0] is None or figures[1] is None else figures[0] - figures[1]
 
 
 def _percent(results: Sequence[dict[str, Any]], figure: str) -> list[float | None]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 
 from model_store.generators.registry import Generator
 from model_store.quality.extractors import FeatureExtractor, ImageExtractor
@@ -48,7 +49,7 @@ class Workspace:
     def __post_init__(self) -> None:
         self._datasets: dict[DataSpec, Dataset] = {}
         self._digests: dict[DataSpec, str] = {}
-        self._images: dict[tuple[str, int], dict[str, Pixels]] = {}
+        self._images: dict[tuple[str, int, int], dict[str, Pixels]] = {}
 
     @property
     def torch_device(self) -> torch.device:
@@ -134,21 +135,27 @@ class Workspace:
         partial.replace(path)
 
     def drawn(
-        self, generator: Generator, digest: str, classes: Sequence[str], count: int
+        self, generator: Generator, digest: str, classes: Sequence[str], count: int, side: int
     ) -> dict[str, Pixels]:
-        """`count` images of each class, slug -> [count, H, W, 3]; the last sets are kept in memory."""
-        key = digest, count
+        """`count` images of each class, slug -> [count, side, side, 3]; the last sets are kept in memory.
+
+        A generator of another size has its images resized as real ones are.
+        """
+        key = digest, count, side
         if key not in self._images:
             while len(self._images) >= _IMAGE_SETS_KEPT:
                 self._images.pop(next(iter(self._images)))
             self._images[key] = {
-                slug: draw_images(
-                    generator,
-                    digest,
-                    slug,
-                    index,
-                    count,
-                    progress=lambda done, slug=slug: self.tell(f"draw {slug}", done, count),  # type: ignore[misc]
+                slug: _at(
+                    side,
+                    draw_images(
+                        generator,
+                        digest,
+                        slug,
+                        index,
+                        count,
+                        progress=lambda done, slug=slug: self.tell(f"draw {slug}", done, count),  # type: ignore[misc]
+                    ),
                 )
                 for index, slug in enumerate(classes)
             }
@@ -156,3 +163,13 @@ class Workspace:
 
     def _result_file(self, unit: Unit) -> Path:
         return self.out / "units" / unit.kind / f"{self.key(unit)}.json"
+
+
+def _at(side: int, images: Pixels) -> Pixels:
+    """Images [n, H, H, 3] at that size."""
+    if images.shape[1] == side:
+        return images
+    size = (side, side)
+    return np.stack(
+        [np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)) for image in images]
+    )

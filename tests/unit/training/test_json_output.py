@@ -103,4 +103,5 @@ def test_a_table_tells_its_plan_and_its_files(smears: Path, tmp_path: Path) -> N
 def test_a_figure_tells_its_file(tmp_path: Path) -> None:
     document, _ = run("reproduce", "figure3", "--show", "Ours=b-all", "--out", tmp_path)
 
-    assert document == {"files": [str(tmp_path / "figure3.png")]}
+    names = ("figure3.png", "figure3.md", "figure3.json")
+    assert document == {"files": [str(tmp_path / name) for name in names]}

@@ -68,7 +68,8 @@ def test_dry_run_prints_the_plan_and_runs_nothing(smears: Path, tmp_path: Path) 
 def test_figure_of_the_checkpoint_that_ships(tmp_path: Path) -> None:
     said = run("figure3", "--show", "Ours=b-all", "--out", tmp_path)
 
-    assert said == f"wrote {tmp_path / 'figure3.png'}\n"
+    files = ("figure3.png", "figure3.md", "figure3.json")
+    assert said == f"wrote {', '.join(str(tmp_path / name) for name in files)}\n"
     with Image.open(tmp_path / "figure3.png") as picture:
         assert picture.height > 4 * 128
 

@@ -16,6 +16,8 @@ from training.reproduce.figure3 import (
     figure_file,
     real_column,
     shown_column,
+    shown_generator,
+    shown_report,
 )
 from training.reproduce.generators import generated_images
 from training.reproduce.rates import Rates
@@ -65,8 +67,8 @@ def test_checkpoints_and_run_folders_are_shown_by_name(
     run_units([unit], workspace, rates)
     folder = workspace.out / workspace.finished(unit)["run"]
 
-    stored = shown_column("Tiny=tiny@1", model_store.url, 2, CPU)
-    shown = shown_column(f"MASAN={folder}", None, 2, CPU)
+    stored = shown_column(*shown_generator("Tiny=tiny@1", model_store.url, CPU), 2)
+    shown = shown_column(*shown_generator(f"MASAN={folder}", None, CPU), 2)
     ((label, trained),) = figure.columns(tiny_scale, workspace)
 
     assert stored[0] == "Tiny"
@@ -77,10 +79,20 @@ def test_checkpoints_and_run_folders_are_shown_by_name(
     assert "none chosen by hand" in figure.report(tiny_scale, workspace).notes[0]
 
 
+def test_report_names_the_generators_behind_the_picture(
+    model_store: ModelStore, tiny_checkpoint: Checkpoint
+) -> None:
+    report = shown_report([shown_generator("Tiny=tiny@1", model_store.url, CPU)])
+
+    (section,) = report.sections
+    assert section.rows == (("Tiny", "tiny@1", "0", "0", "cpu", tiny_checkpoint.digest[:12]),)
+    assert report.figures["generators"][0]["digest"] == tiny_checkpoint.digest
+
+
 @pytest.mark.parametrize("text", ["tiny@1", "=tiny@1", "Tiny="])
 def test_text_that_names_nothing_is_refused(text: str) -> None:
     with pytest.raises(ConfigInvalidError, match="write LABEL=RUN_FOLDER or LABEL=NAME@VERSION"):
-        shown_column(text, None, 2, CPU)
+        shown_generator(text, None, CPU)
 
 
 def test_real_images_are_marked_as_not_to_be_shared(smears: Path, tmp_path: Path) -> None:

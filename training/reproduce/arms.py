@@ -1,0 +1,58 @@
+"""Whose images the rows of a classifier table add: generators that are given, or trained for it."""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from training.reproduce.classifying import ARMS, Arm
+from training.reproduce.experiment import Facts
+from training.reproduce.folds import Fold
+from training.reproduce.generators import GeneratorUnit, TrainGenerator
+from training.reproduce.given import Given
+from training.reproduce.recipes import CELLGAN, LDM, MASAN, OURS, Images, Model, hold_out
+from training.reproduce.scale import Scale
+
+MODELS: Final[dict[str, Model]] = {model.name: model for model in (CELLGAN, LDM, MASAN, OURS)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generators:
+    """Generators by the name of their row.
+
+    given: those that exist; of the paper's four the others are trained.
+    """
+
+    facts: Facts
+    given: tuple[Given, ...] = ()
+
+    def arms(self) -> list[Arm]:
+        """All rows there could be: real images, the paper's generators, then given ones of other names."""
+        by_name = {given.name: given for given in self.given}
+        known = [
+            replace(arm, label=f"{arm.label}: {by_name[arm.name].shown}") if arm.name in by_name else arm
+            for arm in ARMS
+        ]
+        names = {arm.name for arm in ARMS}
+        others = [
+            Arm(name=name, label=f"real + {name}: {given.shown}", model=name)
+            for name, given in by_name.items()
+            if name not in names
+        ]
+        return [*known, *others]
+
+    def unit(self, name: str, scale: Scale, images: Images, fold: Fold) -> GeneratorUnit:
+        """The unit behind a row; a trained one is hidden the fold's test images, as the scope says."""
+        blocked, of_fold = fold.mode == "blocked", images.scope == "fold"
+        held_out = hold_out(images.scope, fold.index) if blocked or not of_fold else -1
+        data = images.at(scale.resolution)
+        for given in self.given:
+            if given.name == name:
+                label = MODELS[name].label if name in MODELS else name
+                return given.unit(label, data, hold_out(images.scope))
+        model = MODELS[name]
+        return TrainGenerator(
+            data=data,
+            label=model.label,
+            recipe=model.recipe(scale, images, held_out),
+            fold=fold if of_fold and not blocked else None,
+            images=self.facts.images,
+        )
