@@ -74,6 +74,7 @@ class GeneratorOptions:
     rgb_skip: bool = False
     output_gain: float = 1.0
     noise_resolutions: tuple[int, ...] = ()
+    padding: Literal["zeros", "replicate"] = "zeros"
     init_gain: float = 0.02
     unnormalized: tuple[str, ...] = ("attention",)
     """Submodules, by any part of their name, without spectral norm."""

@@ -32,6 +32,7 @@ def generator_config(config: TrainConfig, class_count: int) -> dict[str, Any]:
         "rgb_skip": options.rgb_skip,
         "output_gain": options.output_gain,
         "noise_resolutions": list(options.noise_resolutions),
+        "padding": options.padding,
     }
 
 

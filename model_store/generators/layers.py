@@ -1,11 +1,13 @@
 """Building blocks of CellGAN's family of generators. Convolutions are plain: spectral norm is training's."""
 
 from itertools import pairwise
-from typing import Final, TypeVar, cast
+from typing import Final, Literal, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Padding = Literal["zeros", "replicate"]
 
 LRELU_SLOPE: Final = 0.2
 CONDITION_DIM: Final = 128
@@ -66,17 +68,24 @@ class NoiseInjection(nn.Module):
 class UpBlock(nn.Module):
     """AdaIN -> lrelu -> nearest x2 -> 3x3 convolution: [N, Cin, H, W] -> [N, Cout, 2H, 2W].
 
-    With `has_noise`, a noise map [N, 1, H, W] is added before the activation.
+    With `has_noise`, a noise map [N, 1, H, W] is added before the activation. padding: see MasanConfig.
 
     The published order is upsample first. Repeating pixels changes neither the instance's mean nor its
     variance, so normalising the small map gives the same result with a quarter of the element-wise work.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, has_noise: bool = False) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        has_noise: bool = False,
+        padding: Padding = "zeros",
+    ) -> None:
         super().__init__()
         self.norm = AdaIN(in_channels)
         self.noise = NoiseInjection(in_channels) if has_noise else None
-        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False, padding_mode=padding)
         self.transposed = False
         self.kernel: Tensor | None
         self.register_buffer("kernel", None, persistent=False)
@@ -88,9 +97,16 @@ class UpBlock(nn.Module):
         x = lrelu(x)
         if self.transposed:
             kernel = upsampling_kernel(self.conv.weight) if self.kernel is None else self.kernel
-            return F.conv_transpose2d(x, kernel, stride=2, padding=1)
+            if self.conv.padding_mode == "replicate":
+                x = F.pad(x, (1, 1, 1, 1), "replicate")
+            return F.conv_transpose2d(x, kernel, stride=2, padding=self.transposed_padding)
         doubled: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))  # [N, Cout, 2H, 2W]
         return doubled
+
+    @property
+    def transposed_padding(self) -> int:
+        """What the transposed convolution leaves out on each side: a replicated source pixel is two there."""
+        return 3 if self.conv.padding_mode == "replicate" else 1
 
 
 def upsampling_kernel(weight: Tensor) -> Tensor:

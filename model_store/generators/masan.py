@@ -7,7 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model_store.generators.layers import ClassMapping, EMAttention, SkipGlobalContext, UpBlock
+from model_store.generators.layers import (
+    ClassMapping,
+    EMAttention,
+    Padding,
+    SkipGlobalContext,
+    UpBlock,
+)
 
 AttentionSites = Literal["none", "fusion", "skip", "all"]
 
@@ -31,6 +37,8 @@ class MasanConfig:
         into saturation, where no gradient leads back. 1 as published.
     noise_resolutions: sides of the maps to which noise of their own is added, after their normalisation; each
         takes side^2 more numbers of the latent. None as published.
+    padding: what 3x3 convolutions but attention's see beyond the border. `zeros`, as published, look like no
+        smear and tell the network where the border is: it draws them as bands along the sides.
     rgb_skip: the image is the sum of an upsampled half-size image and a correction, before tanh; a network
         grown from a trained half-size one starts with a gain of zero on the correction.
     Raises ValueError naming the field for a value that cannot be built.
@@ -48,6 +56,7 @@ class MasanConfig:
     rgb_skip: bool = False
     output_gain: float = 1.0
     noise_resolutions: tuple[int, ...] = ()
+    padding: Padding = "zeros"
 
     def __post_init__(self) -> None:
         if self.resolution not in RESOLUTIONS:
@@ -56,6 +65,8 @@ class MasanConfig:
             raise ValueError(f"attention_sites {self.attention_sites!r} is not none, fusion, skip or all")
         if self.adain_input not in ("class", "class+z"):
             raise ValueError(f"adain_input {self.adain_input!r} is not class or class+z")
+        if self.padding not in ("zeros", "replicate"):
+            raise ValueError(f"padding {self.padding!r} is not zeros or replicate")
         sides = [side for side in CHANNEL_MULTIPLIERS if side < self.resolution]
         if not set(self.noise_resolutions) <= set(sides):
             raise ValueError(f"noise_resolutions {self.noise_resolutions} are not all among {tuple(sides)}")
@@ -91,9 +102,9 @@ class MasanGenerator(nn.Module):
         self.attention = nn.ModuleDict()
         for resolution in self.block_resolutions():
             self._add_block(resolution)
-        self.to_rgb = nn.Conv2d(config.channels(config.resolution), 3, 3, padding=1, bias=False)
+        self.to_rgb = self._rgb_convolution(config.resolution)
         if config.rgb_skip:
-            self.to_rgb_half = nn.Conv2d(config.channels(config.resolution // 2), 3, 3, padding=1, bias=False)
+            self.to_rgb_half = self._rgb_convolution(config.resolution // 2)
             self.correction_gain = nn.Parameter(torch.ones(()))
 
     def forward(self, z: Tensor, label: Tensor) -> Tensor:
@@ -135,12 +146,19 @@ class MasanGenerator(nn.Module):
     def block_resolutions(self) -> list[int]:
         return [r for r in CHANNEL_MULTIPLIERS if 4 < r <= self.config.resolution]
 
+    def _rgb_convolution(self, resolution: int) -> nn.Conv2d:
+        channels, mode = self.config.channels(resolution), self.config.padding
+        return nn.Conv2d(channels, 3, 3, padding=1, bias=False, padding_mode=mode)
+
     def _add_block(self, resolution: int) -> None:
         config, key = self.config, str(resolution)
         channels = config.channels(resolution)
         has_skip = resolution >= FIRST_SKIP_RESOLUTION
         self.up[key] = UpBlock(
-            config.channels(resolution // 2), channels, has_noise=resolution // 2 in config.noise_resolutions
+            config.channels(resolution // 2),
+            channels,
+            has_noise=resolution // 2 in config.noise_resolutions,
+            padding=config.padding,
         )
         if has_skip:
             self.skip[key] = SkipGlobalContext(config.channels(resolution // 8), channels)

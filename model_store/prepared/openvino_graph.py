@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from model_store.generators.layers import (
     INSTANCE_NORM_EPS,
@@ -37,6 +37,7 @@ class _GraphBuilder:
         self._network = generator
         self._config = generator.config
         self._make = Operations()
+        self._replicates = generator.config.padding == "replicate"
 
     def build(self) -> Any:
         make, network = self._make, self._network
@@ -55,7 +56,7 @@ class _GraphBuilder:
             maps[resolution] = x
         rgb = self._rgb(x)
         if self._config.rgb_skip:
-            half = make.convolve(maps[network.resolution // 2], network.to_rgb_half.weight, padding=1)
+            half = self._convolve(maps[network.resolution // 2], network.to_rgb_half.weight)
             doubled = make.double_bilinear(half, network.resolution)
             rgb = make.add(make.multiply(rgb, make.scalar(network.correction_gain)), doubled)
         image = make.tanh(make.multiply(rgb, make.scalar(self._config.output_gain)))
@@ -96,8 +97,11 @@ class _GraphBuilder:
         x = make.add(make.multiply(normal, scale), shift)
         if block.noise is not None and noise is not None:
             x = make.add(x, make.multiply(noise, make.constant(block.noise.strength[None])))
+        x = make.leaky_relu(x, LRELU_SLOPE)
+        if self._replicates:
+            x = make.replicate_border(x)
         kernel = upsampling_kernel(block.conv.weight)
-        return make.convolve_transposed(make.leaky_relu(x, LRELU_SLOPE), kernel, stride=2, padding=1)
+        return make.convolve_transposed(x, kernel, stride=2, padding=block.transposed_padding)
 
     def _skip_and_attend(self, resolution: int, x: Node, maps: dict[int, Node]) -> Node:
         network, key, sites = self._network, str(resolution), self._config.attention_sites
@@ -132,8 +136,14 @@ class _GraphBuilder:
         for row in (0, 1):
             for column in (0, 1):
                 kernel[:, row, column, :, row : row + 3, column : column + 3] = weight
-        blocks = self._make.convolve(x, kernel.flatten(0, 2), padding=1, stride=2)  # [1, 12, R/2, R/2]
+        blocks = self._convolve(x, kernel.flatten(0, 2), stride=2)  # [1, 12, R/2, R/2]
         return self._make.depth_to_space(blocks, 2)
+
+    def _convolve(self, x: Node, kernel: Tensor, *, stride: int = 1) -> Node:
+        """With the configured padding of one pixel."""
+        if self._replicates:
+            return self._make.convolve(self._make.replicate_border(x), kernel, stride=stride)
+        return self._make.convolve(x, kernel, padding=1, stride=stride)
 
 
 def _child(modules: nn.ModuleDict, resolution: int) -> Any:

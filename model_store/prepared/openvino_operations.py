@@ -87,6 +87,11 @@ class Operations:
             dilations=[1, 1],
         )
 
+    def replicate_border(self, x: Node) -> Node:
+        """[1, C, H, W] -> [1, C, H + 2, W + 2]."""
+        widths = self._integers([0, 0, 1, 1])
+        return self._ops.pad(x, widths, widths, "edge")
+
     def normalize(self, x: Node, axes: Sequence[int], eps: float) -> Node:
         """(x - mean) / sqrt(variance + eps), both over `axes`."""
         return self._ops.mvn(x, self._integers(axes), True, eps, "inside_sqrt")

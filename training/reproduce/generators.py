@@ -81,7 +81,7 @@ class TrainGenerator(GeneratorUnit):
 
     def config(self) -> dict[str, Any]:
         hidden = None if self.fold is None else vars(self.fold)
-        return {"recipe": self.recipe.to_dict(), "hidden_fold": hidden}
+        return {"recipe": _without_later_fields(self.recipe.to_dict()), "hidden_fold": hidden}
 
     def seconds(self, rates: Rates) -> float:
         if isinstance(self.recipe, DiffusionConfig):
@@ -190,3 +190,11 @@ def weights_digest(trained: TrainedGenerator) -> str:
 def runs_of(workspace: Workspace, units: Sequence[GeneratorUnit]) -> list[dict[str, Any]]:
     """What a table tells of the trainings behind a row."""
     return [{"title": unit.title(), **workspace.finished(unit)} for unit in units]
+
+
+def _without_later_fields(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Without what recipes have gained since, where it says what was so before: keys of old results stand."""
+    generator = recipe.get("generator", {})
+    if generator.get("padding") == "zeros":
+        return recipe | {"generator": {k: v for k, v in generator.items() if k != "padding"}}
+    return recipe

@@ -10,6 +10,7 @@ from model_store.generators.layers import (
     AdaIN,
     ClassMapping,
     EMAttention,
+    Padding,
     SkipGlobalContext,
     UpBlock,
     fix_transposed_kernels,
@@ -179,9 +180,12 @@ def test_adain_is_instance_norm_scaled_and_shifted_by_the_condition() -> None:
     torch.testing.assert_close(module(x, condition), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("padding", ["zeros", "replicate"])
 @pytest.mark.parametrize("rewrite", [None, use_transposed_convolutions, fix_transposed_kernels])
-def test_up_block_equals_the_published_order(rewrite: Callable[[UpBlock], UpBlock] | None) -> None:
-    block = UpBlock(6, 4)
+def test_up_block_equals_the_published_order(
+    rewrite: Callable[[UpBlock], UpBlock] | None, padding: Padding
+) -> None:
+    block = UpBlock(6, 4, padding=padding)
     x, condition = random(2, 6, 5, 5), random(2, CONDITION_DIM)
     doubled = F.interpolate(x, scale_factor=2.0, mode="nearest")
 

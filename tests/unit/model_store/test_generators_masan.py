@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model_store.generators.layers import use_transposed_convolutions
+from model_store.generators.layers import Padding, use_transposed_convolutions
 from model_store.generators.masan import AttentionSites, MasanConfig, MasanGenerator
 
 
@@ -120,14 +120,26 @@ def test_class_alone_decides_the_published_condition() -> None:
     assert not torch.equal(with_latent.condition(z, label), with_latent.condition(-z, label))
 
 
-def test_transposed_convolutions_give_the_same_images() -> None:
-    generator = tiny(base_channels=4)
+@pytest.mark.parametrize("padding", ["zeros", "replicate"])
+def test_transposed_convolutions_give_the_same_images(padding: Padding) -> None:
+    generator = tiny(base_channels=4, padding=padding, rgb_skip=True)
     z, label = inputs(generator)
 
     plain = generator(z, label)
     rewritten = use_transposed_convolutions(generator)(z, label)
 
     torch.testing.assert_close(rewritten, plain, rtol=0, atol=1e-5)
+
+
+def test_replicated_borders_look_like_the_middle_where_nothing_varies() -> None:
+    zeros, replicate = (tiny(attention_sites="none", padding=padding) for padding in ("zeros", "replicate"))
+    z, label = inputs(zeros, n=1)
+    for generator in (zeros, replicate):
+        torch.nn.init.ones_(
+            generator.init_z.weight
+        )  # every map the same everywhere, but for the border's mark
+
+    assert replicate(z, label).std(dim=(2, 3)).max() < 1e-6 < zeros(z, label).std(dim=(2, 3)).min()
 
 
 def test_gradients_reach_every_parameter() -> None:
@@ -145,6 +157,7 @@ def test_gradients_reach_every_parameter() -> None:
         ({"resolution": 100}, "resolution 100 is not one of"),
         ({"attention_sites": "some"}, "attention_sites 'some'"),
         ({"adain_input": "z"}, "adain_input 'z'"),
+        ({"padding": "reflect"}, "padding 'reflect' is not zeros or replicate"),
         ({"class_count": 0}, "class_count 0 is not at least 1"),
         ({"base_channels": 0}, "base_channels 0"),
     ],

@@ -38,6 +38,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "output_gain": 0.5,
         "noise_resolutions": [4, 16],
     },
+    "replicate": {**SMALL, "padding": "replicate", "rgb_skip": True},
     "256 px": tiny_config(resolution=256, base_channels=2),
 }
 
@@ -164,7 +165,7 @@ def test_another_process_draws_the_same_and_nothing_reports_home(
     done = subprocess.run(
         [sys.executable, "-c", IN_ANOTHER_PROCESS],
         cwd=Path(__file__).parents[3],
-        env={"HOME": str(tmp_path), "OMP_NUM_THREADS": "1"},
+        env={"HOME": str(tmp_path), "OMP_NUM_THREADS": "1", "PYTHONPATH": "benchmarks"},
         capture_output=True,
         text=True,
         check=True,
