@@ -14,12 +14,13 @@ _BLOCK: Final = 500
 _FORGET_UNKNOWN_S: Final = 60.0
 
 # KEYS: none that are known before. ARGV: prefix of job keys, then job ids. Returns for each status, next
-# chunk, attempt, expiry and deadline, or '' for a job without a record.
+# chunk, attempt, expiry, priority, images in all and done, and deadline, or '' for a job without a record.
 _ROWS: Final = """
 local rows = {}
 for i = 2, #ARGV do
   local row = redis.call('HMGET', ARGV[1] .. ARGV[i], 'status', 'next_chunk', 'attempt', 'expires_at',
-    'deadline')
+    'priority', 'total', 'done', 'deadline')
+  for field = 2, #row do row[field] = row[field] or '' end
   rows[i - 1] = row[1] and table.concat(row, ' ') or ''
 end
 return rows
@@ -28,22 +29,35 @@ return rows
 
 @dataclass(frozen=True, slots=True)
 class ActiveJob:
-    """status: None for one without a record. ends_by: when it expires if it has not ended before."""
+    """created_at: or when it was retried. status: None for one without a record. images: still to be made.
+
+    ends_by: when it expires if it has not ended before.
+    """
 
     job_id: str
     created_at: float
     status: JobStatus | None
     next_chunk: int
     attempt: int
+    priority: str
+    images: int
     ends_by: float
 
     @classmethod
     def parse(cls, job_id: str, created_at: float, row: str) -> Self:
         if not row:
-            return cls(job_id, created_at, None, 0, 0, math.inf)
-        status, next_chunk, attempt, expires_at, deadline = row.split(" ")
-        ends_by = min(float(expires_at), float(deadline or math.inf))
-        return cls(job_id, created_at, JobStatus(status), int(next_chunk), int(attempt), ends_by)
+            return cls(job_id, created_at, None, 0, 0, "", 0, math.inf)
+        status, next_chunk, attempt, expires_at, priority, total, done, deadline = row.split(" ")
+        return cls(
+            job_id,
+            created_at,
+            JobStatus(status),
+            int(next_chunk),
+            int(attempt),
+            priority,
+            int(total or 0) - int(done or 0),
+            min(float(expires_at), float(deadline or math.inf)),
+        )
 
     @property
     def is_unfinished(self) -> bool:

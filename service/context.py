@@ -98,10 +98,7 @@ class Services:
             redis,
             queue,
             StorageLimits(
-                redis,
-                results,
-                reserve_bytes=settings.result_reserve_bytes,
-                max_bytes=settings.result_max_bytes,
+                results, reserve_bytes=settings.result_reserve_bytes, max_bytes=settings.result_max_bytes
             ),
             commands,
             result_ttl_s=settings.result_ttl_s,

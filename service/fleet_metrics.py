@@ -6,6 +6,7 @@ Every label value comes from a closed set: states, priorities, class slugs and c
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from itertools import chain
 from typing import cast
 
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -16,9 +17,10 @@ from redis.exceptions import RedisError
 from model_store.errors import ModelStoreError
 from model_store.report import QualityReport
 from model_store.store import Checkpoint
+from service.active_jobs import ActiveJob, active_jobs
 from service.catalogue import ModelCatalogue
 from service.counter_families import PRIORITIES, counter_families
-from service.jobs import JobRecord, JobService
+from service.jobs import JobService
 from service.quality_metrics import quality_families
 from service.result_store import ResultStore
 from service.served_metrics import served_families
@@ -51,7 +53,7 @@ class FleetCollector(Collector):
         served = {(slug, found.reference) for found, _ in checkpoints for slug in found.manifest.classes}
         try:
             families = [
-                *_job_families(list(self._jobs.active()), now),
+                *_job_families(chain.from_iterable(active_jobs(redis)), now),
                 *_worker_families(redis, now),
                 *counter_families(
                     cast("dict[str, str]", redis.hgetall(keys.COUNTERS)),
@@ -107,7 +109,8 @@ class FleetCollector(Collector):
         yield from quality_families(reports.items())
 
 
-def _job_families(active: list[JobRecord], now: float) -> Iterator[Metric]:
+def _job_families(listed: Iterable[ActiveJob], now: float) -> Iterator[Metric]:
+    active = [job for job in listed if job.is_unfinished]
     states = GaugeMetricFamily("masan_jobs", "Jobs not yet ended", labels=["state"])
     for state in _ACTIVE_STATES:
         states.add_metric([state], sum(job.status is state for job in active))
@@ -117,7 +120,7 @@ def _job_families(active: list[JobRecord], now: float) -> Iterator[Metric]:
     )
     for priority in PRIORITIES:
         jobs = [job for job in active if job.priority == priority]
-        images.add_metric([priority], sum(job.images_waiting for job in jobs))
+        images.add_metric([priority], sum(job.images for job in jobs))
         waiting = [now - job.created_at for job in jobs if job.status is JobStatus.QUEUED]
         age.add_metric([priority], max(waiting, default=0.0))
     yield from (states, images, age)

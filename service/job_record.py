@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Self
 
-from service.storage_limits import StorageNeed
 from worker.contract.messages import JobSpec, JobStatus
 
 _KEPT_SPECS = 2_048
@@ -74,16 +73,6 @@ class JobRecord:
     def is_gone(self, now: float) -> bool:
         """Whether its images may be gone, so that it answers 410."""
         return self.is_deleted or self.is_collected or now >= self.expires_at
-
-    @property
-    def images_waiting(self) -> int:
-        """Images still to be made."""
-        return 0 if self.status.is_final else self.spec.total - self.done
-
-    @property
-    def storage_need(self) -> StorageNeed:
-        """Room that its images still need in the result store."""
-        return StorageNeed.of(self.spec, self.images_waiting)
 
 
 @lru_cache(maxsize=_KEPT_SPECS)

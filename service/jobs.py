@@ -1,7 +1,6 @@
 """Jobs: admitting, reading, listing and canceling them. The ledger holds their state."""
 
 import json
-from collections.abc import Iterator
 from typing import cast
 from urllib.parse import urlencode
 
@@ -20,14 +19,13 @@ from service.job_queue import JobQueue
 from service.job_record import JobRecord as JobRecord
 from service.key_ring import Principal
 from service.keys import Scope
-from service.storage_limits import StorageLimits, StorageNeed
-from service.submission import CHUNKS_PER_WORKER, Submission, Submitted, Submitter, no_worker, queue_full
-from service.workers import WorkerStatus, fleet_speed, live_workers
+from service.storage_limits import StorageLimits
+from service.submission import ADMIT_KEYS, CHUNKS_PER_WORKER, Submission, Submitted, Submitter
 from worker.contract import keys
 from worker.contract.chunk_records import QUEUE_KEY
 from worker.contract.ledger import JobLedger
 from worker.contract.messages import JobStatus
-from worker.contract.submit_script import LOOK, SUBMIT
+from worker.contract.submit_script import ADMIT, LOOK, SUBMIT
 
 ACTIVE_JOBS = keys.ACTIVE_JOBS
 _COLLECTING_S = 5
@@ -55,9 +53,9 @@ class JobService:
         self.ledger = JobLedger(redis)
         self._commands = commands
         self._submit = redis.register_script(SUBMIT)
+        self._admit = redis.register_script(ADMIT)
         self._submitter = Submitter(storage, result_ttl_s=result_ttl_s, max_queue_images=max_queue_images)
         self._result_ttl_s = result_ttl_s
-        self._max_queue_images = max_queue_images
 
     def submit(self, request: GenerationRequest, now: float) -> JobRecord:
         """Admit a job, write its record and enqueue its first window, all or nothing.
@@ -138,15 +136,14 @@ class JobService:
             self.get_unexpired(job_id, now, principal)
         if job.status not in RETRYABLE:
             raise _not_retryable(job)
-        workers = live_workers(self.redis, now)
-        active = list(self.active())
-        self._admit(job.spec.total - job.done, workers, active)
-        need = StorageNeed.of(job.spec, job.spec.total - job.done)
-        self._storage.admit(need, [other.storage_need for other in active])
+        missing = job.spec.total - job.done
+        question = self._submitter.question(job.spec, missing, now, self._storage.room_bytes())
+        answer = cast("list[str]", self._admit(keys=ADMIT_KEYS, args=[question]))
+        fleet = self._submitter.admitted(missing, answer)
         self.redis.zadd(ACTIVE_JOBS, {job_id: now})
         outcome = self.ledger.retry(
             job.spec,
-            window=CHUNKS_PER_WORKER * len(workers),
+            window=CHUNKS_PER_WORKER * fleet.live,
             now=now,
             expires_at=now + self._result_ttl_s,
             deadline=None if job.spec.deadline is None else now + job.spec.deadline - job.created_at,
@@ -182,11 +179,6 @@ class JobService:
             first = next((index for index in range(job.next_chunk) if str(index) not in done), 0)
         return self.queue.position(keys.chunk_job_id(job.job_id, first, job.attempt))
 
-    def active(self) -> Iterator[JobRecord]:
-        """Jobs that are not in a final state, oldest first."""
-        job_ids = cast("list[str]", self.redis.zrange(ACTIVE_JOBS, 0, -1))
-        yield from (job for job in self.records(job_ids) if not job.status.is_final)
-
     def records(self, job_ids: list[str]) -> list[JobRecord]:
         """The records there are, in the order asked for; one round trip."""
         pipeline = self.redis.pipeline(transaction=False)
@@ -204,13 +196,6 @@ class JobService:
         if job is None:
             raise _unknown_job(job_id)
         return job
-
-    def _admit(self, n: int, workers: list[WorkerStatus], active: list[JobRecord]) -> None:
-        if not workers:
-            raise no_worker()
-        waiting = sum(job.images_waiting for job in active)
-        if waiting and waiting + n > self._max_queue_images:
-            raise queue_full(waiting, n, self._max_queue_images, fleet_speed(workers))
 
     async def _look(self, job_id: str) -> Submitted | None:
         if not JOB_ID_PATTERN.match(job_id):

@@ -1,24 +1,18 @@
-"""Whether a job's images will find room in the result store; asked before the job is accepted.
+"""Room in the result store: how much there is for new images, and what is said where a job finds none.
 
-What running jobs still need counts as used, so that jobs accepted together do not fill the disk together.
+What running jobs still need counts as used, so that jobs accepted together do not fill the disk together; the
+rule is in the script that takes a job (`worker.contract.submit_script`).
 """
 
 import asyncio
 import time
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Final, Self, cast
-
-from redis import Redis
+from typing import Final
 
 from service.errors import StoreFullError
 from service.result_store import ResultStore
-from worker.contract import keys
-from worker.contract.messages import ImageEncoding, JobSpec
-from worker.contract.tallies import encoding_label
 
-_UNKNOWN_SIDE_PX: Final = 256
+UNKNOWN_SIDE_PX: Final = 256
 _ROW_BYTES: Final = 2_048
 """Of an image besides its pixels: its row in the sidecar, its header in the tar, its origin in the file."""
 _KEPT_S: Final = 1.0
@@ -26,30 +20,15 @@ _KEPT_S: Final = 1.0
 _WHAT_TO_DO: Final = "Ask for fewer images, or delete jobs that are no longer needed (DELETE /jobs/{id})."
 
 
-@dataclass(frozen=True, slots=True)
-class StorageNeed:
-    """Images that are still to be stored.
-
-    model: `name@version`. total: of their job, stored ones included. side_px: of an image.
-    """
-
-    model: str
-    encoding: ImageEncoding
-    images: int
-    total: int
-    side_px: int = _UNKNOWN_SIDE_PX
-
-    @classmethod
-    def of(cls, spec: JobSpec, images: int) -> Self:
-        """For `images` more images of a job."""
-        return cls(spec.model.reference, spec.encoding, images, spec.total)
+def guessed_bytes(side_px: int = UNKNOWN_SIDE_PX) -> float:
+    """Of one image while none like it was measured: its raw pixels."""
+    return float(side_px**2 * 3 + _ROW_BYTES)
 
 
 class StorageLimits:
     """reserve_bytes: to be left free on the disk. max_bytes: that all results may take; 0 for no limit."""
 
-    def __init__(self, redis: "Redis", results: ResultStore, *, reserve_bytes: int, max_bytes: int) -> None:
-        self._redis = redis
+    def __init__(self, results: ResultStore, *, reserve_bytes: int, max_bytes: int) -> None:
         self._results = results
         self._reserve_bytes = reserve_bytes
         self.max_bytes = max_bytes
@@ -70,10 +49,6 @@ class StorageLimits:
             return self._room[1]
         return await asyncio.to_thread(self.room_bytes)
 
-    def guessed_bytes(self, side_px: int = _UNKNOWN_SIDE_PX) -> float:
-        """Of one image while none like it was measured: its raw pixels."""
-        return float(side_px**2 * 3 + _ROW_BYTES)
-
     def disk_full(self, n: int, expected: float, missing: float) -> StoreFullError:
         """missing: bytes of all images that are still to be stored, of which `expected` are the new ones."""
         free = (self._room[1] if self._room else None) or 0.0
@@ -89,28 +64,6 @@ class StorageLimits:
             f"{n} images take about {_mb(expected)}; with the jobs that are not finished that "
             f"makes {_mb(unfinished)}, and all results may have {_mb(self.max_bytes)}. {_WHAT_TO_DO}"
         )
-
-    def admit(self, new: StorageNeed, active: Sequence[StorageNeed]) -> None:
-        """Raises StoreFullError if the images of `new` would not fit beside those of the active jobs."""
-        needs = (new, *active)
-        sizes = [self._image_bytes(need) for need in needs]
-        expected = new.images * sizes[0]
-        missing = sum(need.images * size for need, size in zip(needs, sizes, strict=True))
-        room = self.room_bytes()
-        if room is not None and missing > room:
-            raise self.disk_full(new.images, expected, missing)
-        unfinished = sum(need.total * size for need, size in zip(needs, sizes, strict=True))
-        if self.max_bytes and unfinished > self.max_bytes:
-            raise self.limit_passed(new.images, expected, unfinished)
-
-    def _image_bytes(self, need: StorageNeed) -> float:
-        """As measured on stored images of that checkpoint and encoding; before the first, of raw pixels."""
-        label = f"{need.model}:{encoding_label(need.encoding)}"
-        row = self._redis.hmget(keys.COUNTERS, f"image_bytes:{label}", f"images_stored:{label}")
-        stored_bytes, images = cast("list[str | None]", row)
-        if stored_bytes is None or images is None:
-            return self.guessed_bytes(need.side_px)
-        return int(stored_bytes) / int(images)
 
 
 def _mb(size_bytes: float) -> str:

@@ -1,7 +1,7 @@
 """A job on its way into Redis: what the script that takes it is told, and what its answer means."""
 
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import orjson
 
@@ -10,7 +10,7 @@ from service.generation import GenerationRequest
 from service.ids import new_job_id
 from service.job_queue import seconds_until
 from service.job_record import JobRecord
-from service.storage_limits import StorageLimits
+from service.storage_limits import UNKNOWN_SIDE_PX, StorageLimits, guessed_bytes
 from service.telemetry import current_traceparent
 from service.workers import chunk_size, first_chunk_size
 from worker.contract import keys
@@ -117,18 +117,9 @@ class Submitter:
         expires_at = now + ttl_s
         webhook = [] if request.webhook is None else webhook_fields(spec.job_id, request.webhook)
         side_px = request.checkpoint.manifest.resolution
-        asked = {
+        asked = self._question(spec, spec.total, now, room_bytes, side_px) | {
             "id": spec.job_id,
-            "now": repr(now),
-            "worker_timeout": keys.WORKER_TIMEOUT_S,
             "fleet": fleet.text,
-            "n": spec.total,
-            "label": label_of(spec),
-            "most_waiting": self._max_queue_images,
-            "room": room_bytes,
-            "most_bytes": self._storage.max_bytes,
-            "own_bytes": self._storage.guessed_bytes(side_px),
-            "other_bytes": self._storage.guessed_bytes(),
             "most_ahead": MAX_JOBS_AT_FRONT if priority is Priority.INTERACTIVE else 0,
             "expires_at": repr(expires_at),
             "most_events": keys.EVENTS_MAX_LENGTH,
@@ -154,19 +145,46 @@ class Submitter:
         if verdict == "fleet":
             self._fleet = Fleet.parse(rest[0])
             return None
-        raise self._refusal(sent.spec, verdict, rest)
+        raise self._refusal(sent.spec.total, verdict, rest)
 
-    def _refusal(self, spec: JobSpec, verdict: str, rest: list[str]) -> RequestError:
+    def question(self, spec: JobSpec, n: int, now: float, room_bytes: float | None) -> bytes:
+        """What ADMIT is asked of the `n` images that a job still lacks. room_bytes: as of `submission`."""
+        return orjson.dumps(self._question(spec, n, now, room_bytes))
+
+    def admitted(self, n: int, answer: list[str]) -> Fleet:
+        """The workers that will make them. Raises NoWorkerError, QueueFullError, StoreFullError."""
+        verdict, *rest = answer
+        if verdict != "room":
+            raise self._refusal(n, verdict, rest)
+        return Fleet.parse(rest[0])
+
+    def _question(
+        self, spec: JobSpec, n: int, now: float, room_bytes: float | None, side_px: int = UNKNOWN_SIDE_PX
+    ) -> dict[str, Any]:
+        return {
+            "now": repr(now),
+            "worker_timeout": keys.WORKER_TIMEOUT_S,
+            "n": n,
+            "total": spec.total,
+            "label": label_of(spec),
+            "most_waiting": self._max_queue_images,
+            "room": room_bytes,
+            "most_bytes": self._storage.max_bytes,
+            "own_bytes": guessed_bytes(side_px),
+            "other_bytes": guessed_bytes(),
+        }
+
+    def _refusal(self, n: int, verdict: str, rest: list[str]) -> RequestError:
         if verdict == "draining":
             return draining()
         if verdict == "none":
             return no_worker()
         if verdict == "queue":
-            return queue_full(int(float(rest[0])), spec.total, self._max_queue_images, float(rest[1]))
+            return queue_full(int(float(rest[0])), n, self._max_queue_images, float(rest[1]))
         expected, needed = float(rest[0]), float(rest[1])
         if verdict == "disk":
-            return self._storage.disk_full(spec.total, expected, needed)
-        return self._storage.limit_passed(spec.total, expected, needed)
+            return self._storage.disk_full(n, expected, needed)
+        return self._storage.limit_passed(n, expected, needed)
 
 
 def draining() -> DrainingError:
@@ -193,6 +211,7 @@ def queue_full(waiting: int, n: int, limit: int, speed: float) -> QueueFullError
     )
 
 
+ADMIT_KEYS: Final = [keys.LOAD, keys.WORKERS, keys.FLEET, keys.COUNTERS]
 _FLEET_KEYS: Final = [
     keys.DRAINING,
     keys.WORKERS,

@@ -1,7 +1,6 @@
 """Who is working: the registry of workers that each keeps fresh by its heartbeat."""
 
 import json
-from collections.abc import Iterable
 from typing import cast
 
 from pydantic import BaseModel, ConfigDict
@@ -80,8 +79,3 @@ def chunk_size(slowest: float) -> int:
 def first_chunk_size(n: int) -> int | None:
     """Images of the first chunk of a job of n; None for as many as of any other."""
     return _GLANCE_IMAGES if n >= _MIN_GLANCED_IMAGES else None
-
-
-def fleet_speed(workers: Iterable[WorkerStatus]) -> float:
-    """Images per second of all workers together; 0 while nothing was measured."""
-    return sum(worker.images_per_second or 0.0 for worker in workers)

@@ -45,29 +45,72 @@ end
 """
 
 # `image_bytes(label, guess)`: of one stored image, as measured. KEYS: 4 is the counters.
-_ROOM: Final = """
+# `refusal(asked, sum, load)`: why images are not to be made now, nil if they are; and how many jobs went
+# ahead of the others. sum: of the fleet. load: key of what unfinished jobs ask for. asked: n, images to be
+# made; total, of their job; label; most_waiting; room in bytes (null for not known); most_bytes of all
+# results (0 for any); own_bytes of one of its images and other_bytes of another while none was measured.
+_ADMISSION: Final = """
 local function image_bytes(label, guess)
   local row = redis.call('HMGET', KEYS[4], 'image_bytes:' .. label, 'images_stored:' .. label)
   if row[1] and row[2] then return tonumber(row[1]) / tonumber(row[2]) end
   return guess
 end
+local function refusal(asked, sum, load)
+  local size = image_bytes(asked.label, asked.own_bytes)
+  local expected = asked.n * size
+  local waiting, missing, unfinished, ahead = 0, expected, asked.total * size, 0
+  local sums = redis.call('HGETALL', load)
+  for i = 1, #sums, 2 do
+    local kind, count = string.sub(sums[i], 1, 6), tonumber(sums[i + 1])
+    if kind == 'waitin' then
+      waiting = waiting + count
+      missing = missing + count * image_bytes(string.sub(sums[i], 9), asked.other_bytes)
+    elseif kind == 'total:' then
+      unfinished = unfinished + count * image_bytes(string.sub(sums[i], 7), asked.other_bytes)
+    else
+      ahead = count
+    end
+  end
+  if waiting > 0 and waiting + asked.n > asked.most_waiting then
+    return {'queue', tostring(waiting), string.match(sum, '%S+$')}, ahead
+  end
+  if asked.room ~= cjson.null and missing > asked.room then
+    return {'disk', tostring(expected), tostring(missing)}, ahead
+  end
+  if asked.most_bytes > 0 and unfinished > asked.most_bytes then
+    return {'limit', tostring(expected), tostring(unfinished)}, ahead
+  end
+  return nil, ahead
+end
 """
+
+# Whether the rest of a job that is there would be taken now; changes nothing. KEYS: load, workers, fleet,
+# counters. ARGV: JSON of now, worker_timeout and what `refusal` is asked. Returns {'room', fleet}, {'none'}
+# for no worker, or why not as SUBMIT does.
+ADMIT: Final = (
+    _FLEET
+    + _ADMISSION
+    + """
+local asked = cjson.decode(ARGV[1])
+local sum, live = fleet(tonumber(asked.now), asked.worker_timeout)
+if live == 0 then return {'none'} end
+return refusal(asked, sum, KEYS[1]) or {'room', sum}
+"""
+)
 
 # KEYS: draining, workers, fleet, counters, active jobs, RQ's set of queues, RQ's list of chunks, webhook,
 # then as of `create_job`. Of RQ's records of chunks the keys follow from their ids.
 # ARGV: 1 JSON of what is named below, 2 the job's spec as one that waits in line, then of each chunk: RQ id,
-# data. JSON: id, now, worker_timeout, fleet as the caller knows it, n, label of its images, most_waiting, room
-# in bytes (null for not known), most_bytes of all results (0 for any), own_bytes of one of its images and
-# other_bytes of another while none was measured, most_ahead: jobs that may go ahead of the others if this one
-# does (0 for one that may not), expires_at, most_events, counter, webhook_ttl, webhook and fields (both flat),
-# moment as RQ spells it.
+# data. JSON: id, now, worker_timeout, fleet as the caller knows it, what `refusal` is asked, most_ahead: jobs
+# that may go ahead of the others if this one does (0 for one that may not), expires_at, most_events, counter,
+# webhook_ttl, webhook and fields (both flat), moment as RQ spells it.
 # Returns {'taken', place in the line, went ahead (0/1)}; or, having changed nothing, {'known'}, {'draining'},
 # {'fleet', fleet}, {'none'} for no worker, {'queue', waiting, images/s}, {'disk', expected, missing} and
 # {'limit', expected, unfinished} in bytes.
 SUBMIT: Final = (
     CREATE_JOB
     + _FLEET
-    + _ROOM
+    + _ADMISSION
     + f"local rq_prefix = '{JOB_PREFIX}'\n"
     + f"local rq_fields = {{{', '.join(repr(str(item)) for item in FIXED_FIELDS)}}}\n"
     + """
@@ -79,29 +122,8 @@ local sum, live = fleet(now, asked.worker_timeout)
 if live == 0 then return {'none'} end
 if sum ~= asked.fleet then return {'fleet', sum} end
 
-local expected = asked.n * image_bytes(asked.label, asked.own_bytes)
-local waiting, missing, unfinished, ahead = 0, expected, expected, 0
-local load = redis.call('HGETALL', KEYS[12])
-for i = 1, #load, 2 do
-  local kind, count = string.sub(load[i], 1, 6), tonumber(load[i + 1])
-  if kind == 'waitin' then
-    waiting = waiting + count
-    missing = missing + count * image_bytes(string.sub(load[i], 9), asked.other_bytes)
-  elseif kind == 'total:' then
-    unfinished = unfinished + count * image_bytes(string.sub(load[i], 7), asked.other_bytes)
-  else
-    ahead = count
-  end
-end
-if waiting > 0 and waiting + asked.n > asked.most_waiting then
-  return {'queue', tostring(waiting), string.match(sum, '%S+$')}
-end
-if asked.room ~= cjson.null and missing > asked.room then
-  return {'disk', tostring(expected), tostring(missing)}
-end
-if asked.most_bytes > 0 and unfinished > asked.most_bytes then
-  return {'limit', tostring(expected), tostring(unfinished)}
-end
+local why_not, ahead = refusal(asked, sum, KEYS[12])
+if why_not then return why_not end
 
 local goes_ahead = ahead < asked.most_ahead
 if #asked.webhook > 0 then

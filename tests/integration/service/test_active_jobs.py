@@ -19,6 +19,9 @@ def test_every_listed_job_is_seen_as_it_is(redis: "Redis") -> None:
         "next_chunk": 3,
         "attempt": 2,
         "expires_at": 90.5,
+        "priority": "batch",
+        "total": 40,
+        "done": 15,
         "deadline": "",
     }
     for number in range(1_203):
@@ -40,6 +43,7 @@ def test_every_listed_job_is_seen_as_it_is(redis: "Redis") -> None:
         2,
         90.5,
     )
+    assert (jobs[0].priority, jobs[0].images) == ("batch", 25)
     assert (jobs[1].status, jobs[1].ends_by) == (None, math.inf)
     assert [job.is_over(now=30.0) for job in jobs[:3]] == [False, False, True]
     assert jobs[1].is_over(now=61.0)

@@ -1,5 +1,6 @@
 """Room in the result store: accounted for, refused before it is used up, made by age and by bytes."""
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -16,16 +17,20 @@ from service.jobs import ACTIVE_JOBS
 from service.result_store import ResultStore
 from service.settings import ServiceSettings
 from service.storage_keeper import ORPHAN_S, OWNER, SWEEP_S, SWEPT_AT, StorageKeeper
-from service.storage_limits import StorageLimits, StorageNeed
+from service.storage_limits import StorageLimits, guessed_bytes
+from service.submission import ADMIT_KEYS, Submitter
 from tests.integration.service.harness import Clock, Service, running
 from worker.contract import keys
 from worker.contract.ledger import JobLedger
-from worker.contract.messages import ImageEncoding, JobStatus
+from worker.contract.messages import ClassCount, ImageEncoding, JobSpec, JobStatus, ModelRef
+from worker.contract.submit_script import ADMIT
 
 pytestmark = pytest.mark.integration
 
 DAY_S = 86_400.0
 ORPHAN = f"job_{'0' * 26}"
+ONE = int(guessed_bytes())
+"""Bytes of an image while none was measured."""
 JPEG = ImageEncoding(format="jpeg", quality=90)
 
 
@@ -43,15 +48,29 @@ class Disk:
         return self.free
 
 
-def limits(redis: "Redis", free: int | None, **changes: int) -> StorageLimits:
-    """On a disk with `free` bytes; None for one that cannot be asked."""
-    of_store = {"reserve_bytes": 0, "max_bytes": 0} | changes
-    return StorageLimits(redis, cast("ResultStore", Disk(free)), **of_store)
+def admit(
+    redis: "Redis", free: int | None, n: int, *, encoding: ImageEncoding | None = None, **limits: int
+) -> None:
+    """Ask for `n` more images on a disk with `free` bytes; None for one that cannot be asked."""
+    storage = StorageLimits(cast("ResultStore", Disk(free)), **{"reserve_bytes": 0, "max_bytes": 0} | limits)
+    submitter = Submitter(storage, result_ttl_s=60, max_queue_images=10**9)
+    spec = JobSpec(
+        job_id="job_1",
+        model=ModelRef(name="tiny", version="1", digest="a" * 64),
+        parts=(ClassCount(class_slug="pro_b", class_index=1, count=n),),
+        seed=1,
+        chunk_images=4,
+        encoding=encoding or ImageEncoding(),
+    )
+    redis.hset(keys.WORKERS, "w", json.dumps({"heartbeat": 1.0, "state": "idle", "images_per_second": 8.0}))
+    question = submitter.question(spec, n, 1.0, storage.room_bytes())
+    answer = redis.register_script(ADMIT)(keys=ADMIT_KEYS, args=[question])
+    assert submitter.admitted(n, cast("list[str]", answer)).live == 1
 
 
-def need(images: int, *, total: int | None = None, encoding: ImageEncoding | None = None) -> StorageNeed:
-    """Of 16 px images, 2816 bytes each before any was measured."""
-    return StorageNeed("tiny@1", encoding or ImageEncoding(), images, total or images, 16)
+def unfinished(redis: "Redis", waiting: int, total: int) -> None:
+    """Jobs that have not ended: what they still need, and had asked for."""
+    redis.hset(keys.LOAD, mapping={"waiting:tiny@1:png": waiting, "total:tiny@1:png": total})
 
 
 def disk_bytes(service: Service) -> int:
@@ -143,41 +162,39 @@ def test_a_retry_without_room_is_refused(service: Service, settings: ServiceSett
 
 
 def test_room_is_what_is_free_less_the_reserve(redis: "Redis") -> None:
-    one = 16 * 16 * 3 + 2048
-
-    limits(redis, 10 * one).admit(need(10), [])
-    limits(redis, 10 * one + 5, reserve_bytes=5).admit(need(10), [])
+    admit(redis, 10 * ONE, 10)
+    admit(redis, 10 * ONE + 5, 10, reserve_bytes=5)
     with pytest.raises(StoreFullError, match="take about"):
-        limits(redis, 10 * one + 4, reserve_bytes=5).admit(need(10), [])
+        admit(redis, 10 * ONE + 4, 10, reserve_bytes=5)
 
 
 def test_what_accepted_jobs_still_need_counts_as_used(redis: "Redis") -> None:
-    limit = limits(redis, 28_160)
+    unfinished(redis, waiting=6, total=53)
 
-    limit.admit(need(4), [need(3, total=50), need(3)])
+    admit(redis, 10 * ONE, 4)
     with pytest.raises(StoreFullError):
-        limit.admit(need(5), [need(3, total=50), need(3)])
+        admit(redis, 10 * ONE, 5)
 
 
 def test_measured_images_tell_their_size(redis: "Redis") -> None:
     redis.hset(keys.COUNTERS, "image_bytes:tiny@1:png", 1000)
     redis.hset(keys.COUNTERS, "images_stored:tiny@1:png", 100)
 
-    limits(redis, 100).admit(need(10), [])
+    admit(redis, 100, 10)
     with pytest.raises(StoreFullError):
-        limits(redis, 100).admit(need(10, encoding=JPEG), [])
+        admit(redis, 100, 10, encoding=JPEG)
 
 
 def test_a_disk_that_cannot_be_asked_refuses_nothing(redis: "Redis") -> None:
-    limits(redis, None).admit(need(10**9), [])
+    admit(redis, None, 10**6)
 
 
 def test_unfinished_jobs_have_to_fit_under_the_limit_of_all_results(redis: "Redis") -> None:
-    limit = limits(redis, 10**12, max_bytes=28_160)
+    unfinished(redis, waiting=1, total=6)
 
-    limit.admit(need(4), [need(1, total=6)])
+    admit(redis, 10**12, 4, max_bytes=10 * ONE)
     with pytest.raises(StoreFullError, match="all results may have"):
-        limit.admit(need(5), [need(1, total=6)])
+        admit(redis, 10**12, 5, max_bytes=10 * ONE)
 
 
 def test_the_oldest_finished_jobs_give_way(service: Service, results: Path) -> None:

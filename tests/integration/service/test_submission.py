@@ -65,3 +65,26 @@ def test_a_worker_that_cannot_be_read_counts_for_nothing(service: Service, row: 
     service.redis.hset(keys.WORKERS, "odd", row)
 
     assert service.spec(str(service.submit(n=500)["id"])).window == 2
+
+
+def test_a_retried_job_is_admitted_as_a_new_one_is(
+    settings: ServiceSettings, checkpoint: Checkpoint, redis: "Redis"
+) -> None:
+    small = settings.model_copy(update={"max_queue_images": 100})
+    with running(small, Clock(), checkpoint) as service:
+        service.register_worker()
+        job_id = str(service.submit(n=60)["id"])
+        service.client.post(f"/jobs/{job_id}/cancel")
+        other_id = str(service.submit(n=60)["id"])
+
+        full = service.client.post(f"/jobs/{job_id}/retry")
+        service.client.post(f"/jobs/{other_id}/cancel")
+        redis.delete(keys.WORKERS)
+        alone = service.client.post(f"/jobs/{job_id}/retry")
+        service.register_worker()
+        taken = service.client.post(f"/jobs/{job_id}/retry")
+
+    assert (full.status_code, full.json()["code"]) == (503, "queue_full")
+    assert "60 images are waiting; 60 more" in full.json()["detail"]
+    assert (alone.status_code, alone.json()["code"]) == (503, "no_worker")
+    assert taken.status_code == 202

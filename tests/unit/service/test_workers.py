@@ -3,7 +3,7 @@
 import pytest
 
 from service.job_queue import seconds_until
-from service.workers import WorkerStatus, chunk_size, first_chunk_size, fleet_speed
+from service.workers import WorkerStatus, chunk_size, first_chunk_size
 
 
 def worker(speed: float | None, **changes: object) -> WorkerStatus:
@@ -19,10 +19,6 @@ def test_chunk_is_two_seconds_of_the_slowest(slowest: float, images: int) -> Non
 @pytest.mark.parametrize(("n", "images"), [(1, None), (15, None), (16, 2), (50_000, 2)])
 def test_a_job_that_is_not_small_has_a_small_first_chunk(n: int, images: int | None) -> None:
     assert first_chunk_size(n) == images
-
-
-def test_fleet_speed_adds_up_what_is_known() -> None:
-    assert fleet_speed([worker(8.0), worker(None), worker(2.5)]) == 10.5
 
 
 @pytest.mark.parametrize(
