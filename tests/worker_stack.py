@@ -14,6 +14,7 @@ from worker.contract.ledger import JobLedger
 from worker.contract.messages import ClassCount, ImageRow, JobSpec, ModelRef
 from worker.process import WorkerProcess
 from worker.settings import WorkerSettings
+from written_jobs import write_job
 
 
 class Stack:
@@ -52,7 +53,7 @@ class Stack:
         }
         spec = JobSpec(**fields | changes)
         now = time.time()
-        self.ledger.create(spec, now=now, expires_at=now + 3600)
+        write_job(self.redis, spec, now=now, expires_at=now + 3600)
         for chunk in list(spec.chunks())[: spec.window]:
             enqueue_chunk(self.queue, chunk)
         return spec

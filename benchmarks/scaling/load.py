@@ -17,6 +17,7 @@ from service.job_queue import JobQueue
 from worker.contract import keys
 from worker.contract.ledger import JobLedger
 from worker.contract.messages import ClassCount, JobSpec, ModelRef
+from written_jobs import write_job
 
 _CHUNKS = 16
 _WINDOW = 2
@@ -115,7 +116,7 @@ def life_of_chunks(fleet: Fleet, images: int, pictures: Path, micro_batch: int, 
     now, before, memory = time.time(), _executed(redis), list[int]()
     with recorded() as bursts:
         for spec in specs:
-            ledger.create(spec, now=now, expires_at=now + 3600)
+            write_job(redis, spec, now=now, expires_at=now + 3600)
         job_bytes = _bytes_of(
             redis, [key(spec.job_id) for spec in specs for key in (keys.job_key, keys.events_key)]
         )
@@ -205,7 +206,7 @@ def _spec(fleet: Fleet, number: int, images: int, chunks: int) -> JobSpec:
 
 def _load_scripts(ledger: JobLedger, queue: JobQueue, spec: JobSpec) -> None:
     """Scripts and connections take memory too, once."""
-    ledger.create(spec, now=time.time(), expires_at=time.time() + 60)
+    write_job(ledger.redis, spec, now=time.time(), expires_at=time.time() + 60)
     queue.enqueue(spec.chunks(), at_front=False)
     ledger.redis.flushall()
 

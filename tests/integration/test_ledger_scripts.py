@@ -8,6 +8,7 @@ from redis import Redis
 from worker.contract import keys
 from worker.contract.ledger import JobLedger, RetryOutcome
 from worker.contract.messages import ChunkResult, ClassCount, JobSpec, JobStatus, ModelRef
+from written_jobs import write_job
 
 pytestmark = pytest.mark.integration
 
@@ -27,7 +28,7 @@ SPEC = JobSpec(
 def ledger(redis: "Redis") -> JobLedger:
     """With a running job of five chunks, of which the second is done."""
     ledger = JobLedger(redis)
-    assert ledger.create(SPEC, now=NOW, expires_at=EXPIRY)
+    write_job(redis, SPEC, now=NOW, expires_at=EXPIRY)
     ledger.start(SPEC.job_id, now=NOW)
     finish(ledger, 1)
     return ledger
@@ -157,7 +158,7 @@ def test_deleted_job_expires_now_and_stays_deleted(ledger: JobLedger, redis: "Re
 def test_chunk_taken_past_the_deadline_ends_the_job_once(redis: "Redis") -> None:
     ledger = JobLedger(redis)
     spec = SPEC.model_copy(update={"deadline": NOW + 5})
-    ledger.create(spec, now=NOW, expires_at=EXPIRY)
+    write_job(redis, spec, now=NOW, expires_at=EXPIRY)
     assert ledger.start(spec.job_id, now=NOW + 4) is JobStatus.RUNNING
 
     ends = [ledger.start(spec.job_id, now=NOW + late) for late in (5, 6)]

@@ -11,8 +11,8 @@ from redis import Redis
 from scaling.recording import JOB_MARK, Replay, recorded, replay
 from service.job_queue import JobQueue
 from worker.contract import keys
-from worker.contract.ledger import JobLedger
 from worker.contract.messages import ClassCount, JobSpec, ModelRef
+from written_jobs import write_job
 
 pytestmark = pytest.mark.integration
 
@@ -31,7 +31,7 @@ def submit(redis_url: str, redis: "Redis", number: int) -> None:
     """A job's record and its one chunk, as the service writes them."""
     spec = spec_of(number)
     queue = JobQueue(Redis.from_url(redis_url))
-    JobLedger(redis).create(spec, now=time.time(), expires_at=time.time() + 60)
+    write_job(redis, spec, now=time.time(), expires_at=time.time() + 60)
     queue.enqueue(spec.chunks(), at_front=False)
     queue.close()
 

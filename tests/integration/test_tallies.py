@@ -17,6 +17,7 @@ from worker.contract.messages import (
     Priority,
 )
 from worker.contract.tallies import encoding_label
+from written_jobs import write_job
 
 pytestmark = pytest.mark.integration
 
@@ -40,7 +41,7 @@ def submit(ledger: JobLedger, **changes: Any) -> JobSpec:
         "priority": Priority.INTERACTIVE,
     }
     spec = JobSpec(**fields | changes)
-    assert ledger.create(spec, now=NOW, expires_at=NOW + 100)
+    write_job(ledger.redis, spec, now=NOW, expires_at=NOW + 100)
     return spec
 
 

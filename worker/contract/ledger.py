@@ -47,7 +47,6 @@ class JobLedger:
 
     def __init__(self, redis: "Redis") -> None:
         self.redis = redis
-        self._create = redis.register_script(ledger_scripts.CREATE)
         self._start = redis.register_script(ledger_scripts.START)
         self._finish_chunk = redis.register_script(ledger_scripts.FINISH_CHUNK)
         self._transition = redis.register_script(ledger_scripts.TRANSITION)
@@ -56,23 +55,6 @@ class JobLedger:
         self._expire_early = redis.register_script(ledger_scripts.EXPIRE_EARLY)
         self._collect = redis.register_script(ledger_scripts.COLLECT)
         self._recount = redis.register_script(RECOUNT)
-
-    def create(self, spec: JobSpec, *, now: float, expires_at: float) -> bool:
-        """Write a queued job whose first `window` chunks the caller enqueues. False if the id exists."""
-        created = self._create(
-            keys=create_keys(spec),
-            args=[
-                spec.job_id,
-                now,
-                expires_at,
-                keys.EVENTS_MAX_LENGTH,
-                label_of(spec),
-                int(spec.at_front),
-                *job_fields(spec, now=now, expires_at=expires_at),
-                *("spec", spec.to_wire_json()),
-            ],
-        )
-        return bool(created)
 
     def start(self, job_id: str, *, now: float) -> JobStatus | None:
         """Mark a queued job running; one past its deadline expires instead.

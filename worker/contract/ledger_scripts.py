@@ -24,17 +24,6 @@ end
 """
 )
 
-# KEYS: as of `create_job`. ARGV: job id, now, expiry, events limit, its images' label, whether it goes ahead
-# (0/1), flattened job hash. Returns 0 if the job is there already.
-CREATE: Final = (
-    CREATE_JOB
-    + """
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-create_job(1, ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6] == '1', {unpack(ARGV, 7)})
-return 1
-"""
-)
-
 # KEYS: job, events, counters, webhook, webhooks due, load. ARGV: now, events limit. Returns the job's status
 # after the call ('' if unknown).
 START: Final = (

@@ -25,6 +25,7 @@ from worker.contract.messages import (
     RejectionReason,
 )
 from worker.metrics import WorkerMetrics
+from written_jobs import write_job
 
 pytestmark = pytest.mark.integration
 
@@ -103,7 +104,7 @@ def run_job(service: Service, number: int, **changes: Any) -> None:
     part = ClassCount(class_slug=CLASSES[number % 2], class_index=0, count=1)
     spec = JobSpec(job_id=job_id, model=MODEL, parts=(part,), seed=number, chunk_images=4)
     now = service.clock()
-    service.ledger.create(spec, now=now, expires_at=now + 100)
+    write_job(service.redis, spec, now=now, expires_at=now + 100)
     service.ledger.start(job_id, now=now)
     fields: dict[str, Any] = {
         "chunk_index": 0,

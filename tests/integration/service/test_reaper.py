@@ -17,6 +17,7 @@ from worker.contract import keys
 from worker.contract.chunk_queue import open_queue
 from worker.contract.messages import JobStatus
 from worker.contract.redis_clients import open_redis
+from written_jobs import write_job
 
 pytestmark = pytest.mark.integration
 
@@ -146,7 +147,7 @@ def test_crash_between_record_and_queue_is_mended(
     lose_queue(service)
     now = service.clock()
     service.redis.zadd(ACTIVE_JOBS, {orphan.job_id: now})
-    service.ledger.create(orphan, now=now, expires_at=now + 60)
+    write_job(service.redis, orphan, now=now, expires_at=now + 60)
 
     run_past_grace(reaper, service)
 
