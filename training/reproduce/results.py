@@ -88,7 +88,7 @@ def report_of(document: Mapping[str, Any], path: Path) -> Report:
     names = Report.__dataclass_fields__
     try:
         return TypeAdapter(Report).validate_python({name: document[name] for name in names})
-    except (KeyError, ValidationError):
+    except (KeyError, TypeError, ValidationError):
         raise ConfigInvalidError(
             f"{path} was written by another version; run its command again, which keeps what is trained"
         ) from None

@@ -44,6 +44,56 @@ def test_table_is_planned_run_and_written(smears: Path, tmp_path: Path) -> None:
     assert "0 units run, 3 kept" in run(*arguments)
 
 
+def test_results_are_a_page_of_what_is_finished(smears: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run("table2", "--data", smears, "--out", out, "--only", "color", "--threads", 1, *tiny())
+
+    said = run("results", "--out", out, "--docs", tmp_path / "docs")
+
+    page = tmp_path / "docs" / "comparison.md"
+    assert said.startswith("wrote ")
+    assert str(page) in said
+    assert "## Table II: ablation" in page.read_text()
+    assert str(tmp_path) not in page.read_text()
+    assert str(tmp_path) not in (tmp_path / "docs/comparison/table2.json").read_text()
+
+
+def test_few_shot_curve_is_planned_without_training_where_a_generator_is_given(
+    smears: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run("table2", "--data", smears, "--out", out, "--only", "color", "--threads", 1, *tiny())
+    (folder,) = (out / "runs").iterdir()
+
+    said = run(
+        "fewshot",
+        "--data",
+        smears,
+        "--out",
+        out,
+        "--generator",
+        f"gan={folder}",
+        "--shots",
+        2,
+        "--dry-run",
+        *tiny(),
+    )
+
+    assert " x few-probe " in said
+    assert " x given " in said
+    assert " x train " not in said
+
+
+def test_equal_time_is_printed(smears: Path, tmp_path: Path) -> None:
+    arguments = ("figure3", "--data", smears, "--out", tmp_path / "out", "--dry-run", *tiny("resolution=32"))
+
+    longer, equal = run(*arguments), run(*arguments, "--equal-time")
+
+    assert "(36 and 300 thousand images in its stages)" in longer
+    assert "thousand images in its stages), a GAN " in equal
+    assert "(36 and 300" not in equal
+
+
 def test_dry_run_prints_the_plan_and_runs_nothing(smears: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
 
@@ -92,6 +142,11 @@ def test_figure_of_the_checkpoint_that_ships(tmp_path: Path) -> None:
         (("table2", "--data", "DATA", "--device", "abacus"), "--device 'abacus'"),
         (("table2", "--data", "DATA", "--only", "color", "--inception-weights", "no.pth"), "no.pth"),
         (("figure3", "--show", "A=absent@1"), "--show: no checkpoint 'absent@1'"),
+        (("fewshot", "--data", "DATA", "--generator", "b-all"), "--generator 'b-all': write NAME="),
+        (("fewshot", "--data", "DATA", "--generator", "ours=b-all"), "--generator ours: has no class 'pro'"),
+        (("fewshot", "--data", "DATA"), "--shots 20: a class has 20 images"),
+        (("table2", "--data", "DATA", "--equal-time"), "--equal-time is about the diffusion model"),
+        (("results",), "holds no finished table"),
     ],
 )
 def test_bad_input_is_named(smears: Path, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:

@@ -11,6 +11,7 @@ from training.reproduce.classifying import Classify, Proxies
 from training.reproduce.engine import Done, run_units
 from training.reproduce.experiment import Facts
 from training.reproduce.generators import TrainGenerator
+from training.reproduce.given import Given
 from training.reproduce.rates import Rates
 from training.reproduce.recipes import Images, Scope
 from training.reproduce.render import write_report
@@ -149,6 +150,52 @@ def test_diffusion_baseline_is_an_arm_like_the_others(
     run_units([unit], workspace, rates)
 
     assert workspace.finished(unit)["n_train"] > workspace.finished(unit)["n_train_real"]
+
+
+def test_given_generators_are_compared_on_the_block_they_have_not_seen(
+    workspace: Workspace, rates: Rates, facts: Facts, scale: Scale
+) -> None:
+    (training,) = trainings(table(facts, "blocks", "cellgan"), scale)
+    run_units([training], workspace, rates)
+    folder = workspace.out / workspace.finished(training)["run"]
+    wanted = Table3(
+        facts=facts,
+        only=("real-equal-steps", "ours", "other"),
+        variants=(Images(scope="blocks"),),
+        shots=(2,),
+        given=tuple(Given.of(f"{name}={folder}", None, facts.classes) for name in ("ours", "other")),
+    )
+
+    run_units(wanted.units(replace(scale, seeds=2)), workspace, rates)
+    report = wanted.report(replace(scale, seeds=2), workspace)
+
+    assert trainings(wanted, scale) == []
+    # Both names are one generator: what was run for the one serves the other.
+    assert len(list((workspace.out / "units" / "classify").iterdir())) == 2 + 2
+    (group,) = report.figures["groups"]
+    assert list(group["arms"]) == ["real-equal-steps", "ours", "other"]
+    assert group["arms"]["ours"]["results"] == group["arms"]["other"]["results"]
+    label = f"real + masan-projected (ours): {folder.name}"
+    assert group["arms"]["ours"]["label"] == label
+    assert any(row[0] == label for section in report.sections for row in section.rows)
+    assert any(note.startswith("Rows with a colon name a generator that was given") for note in report.notes)
+    assert len(report.findings) == 2
+
+
+def test_rows_are_held_against_real_images_in_equal_steps_and_the_paper(
+    workspace: Workspace, rates: Rates, facts: Facts, scale: Scale
+) -> None:
+    wanted = table(facts, "blocks", "real", "real-equal-steps", "classical")
+    two = replace(scale, seeds=2)
+    run_units(wanted.units(two), workspace, rates)
+
+    report = wanted.report(two, workspace)
+
+    (finding,) = report.findings  # the paper's pairs of generators were not run, `real` is no comparison
+    gains = report.figures["groups"][0]["arms"]["classical"]["gain_percent"]
+    assert finding.text.startswith("cnn, series-blocked folds, scale bars cleaned: classical augmentation")
+    assert f"{sum(gains) / 2:+.1f} points" in finding.text
+    assert finding.kind in ("new", "open")
 
 
 def test_unknown_arm_is_refused(facts: Facts, scale: Scale) -> None:
