@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from service.auth import authenticate, check_binding
 from service.context import Services
+from service.direct_paths import DirectPaths
 from service.head import HeadMiddleware
 from service.limits import LimitsMiddleware
 from service.middleware import RequestMiddleware
@@ -88,6 +89,8 @@ def create_app(settings: ServiceSettings, *, clock: Callable[[], float] = time.t
     pages.install_pages(app)
     install_error_handlers(app)
     install_openapi(app)
+    if settings.otlp_endpoint is None:  # else FastAPI's routing tells the span which route it was
+        app.add_middleware(DirectPaths, application=app)
     app.add_middleware(HeadMiddleware)
     app.add_middleware(LimitsMiddleware, max_concurrent=settings.max_concurrent_requests)
     app.add_middleware(RequestMiddleware, metrics=services.metrics)

@@ -9,8 +9,10 @@ from urllib.parse import urlsplit
 
 from fastapi import Depends, Request, Security, params
 from fastapi.concurrency import run_in_threadpool
-from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import APIKeyHeader, HTTPBearer
 from fastapi.security.utils import get_authorization_scheme_param
+from starlette.requests import HTTPConnection
+from starlette.types import Scope as ASGIScope
 
 from service.errors import ForbiddenError, SettingsError, UnauthorizedError
 from service.key_ring import LOCAL, KeyRing, Principal, tenant_of
@@ -34,8 +36,23 @@ __all__ = [
 PUBLIC_PATHS: Final = frozenset({"/livez", "/readyz", "/startupz", "/health", "/metrics"})
 """What needs no key. Every other route does, also one that asks for no scope."""
 
-_bearer = HTTPBearer(auto_error=False, description="An API key")
-_header = APIKeyHeader(name="X-API-Key", auto_error=False, description="An API key")
+
+class _Bearer(HTTPBearer):
+    """For the document: `authenticate` has read the key by then."""
+
+    async def __call__(self, request: HTTPConnection) -> None:  # noqa: ARG002  # as FastAPI calls it
+        return None
+
+
+class _KeyHeader(APIKeyHeader):
+    """As _Bearer."""
+
+    async def __call__(self, request: HTTPConnection) -> None:  # noqa: ARG002  # as FastAPI calls it
+        return None
+
+
+_bearer = _Bearer(scheme_name="HTTPBearer", auto_error=False, description="An API key")
+_header = _KeyHeader(name="X-API-Key", scheme_name="APIKeyHeader", auto_error=False, description="An API key")
 
 
 def check_binding(settings: ServiceSettings, key_ring: KeyRing) -> None:
@@ -53,7 +70,7 @@ async def authenticate(request: Request) -> None:
 
     Raises UnauthorizedError, RateLimitedError.
     """
-    if request.url.path in PUBLIC_PATHS:
+    if request.scope["path"] in PUBLIC_PATHS:
         return
     services = request.app.state.services
     if not services.key_ring:
@@ -91,8 +108,8 @@ def require(scope: Scope) -> params.Depends:
 
     async def authorize(
         request: Request,
-        _bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
-        _header: Annotated[str | None, Security(_header)],
+        _bearer: Annotated[None, Security(_bearer)],
+        _header: Annotated[None, Security(_header)],
     ) -> Principal:
         principal = principal_of(request)
         if not principal.may(scope):
@@ -107,17 +124,18 @@ JobReaderDep = Annotated[Principal, require(Scope.JOBS_READ)]
 JobWriterDep = Annotated[Principal, require(Scope.JOBS_WRITE)]
 
 
-def check_origin(request: Request) -> None:
+def check_origin(scope: ASGIScope) -> None:
     """Without keys a web page must not reach us through its reader's browser.
 
     Refuses a foreign `Host` (a name rebound to this machine) and a foreign `Origin`. Raises ForbiddenError.
     """
-    services = request.app.state.services
+    services = scope["app"].state.services
     if services.key_ring:
         return
     settings: ServiceSettings = services.settings
-    given = [("Host", f"//{request.headers.get('host', '')}")]
-    given += [("Origin", origin) for origin in request.headers.getlist("origin")]
+    headers = scope["headers"]
+    given = [("Host", next((b"//" + value for name, value in headers if name == b"host"), b"//"))]
+    given += [("Origin", value) for name, value in headers if name == b"origin"]
     for header, value in given:
         host, is_here = _host_of(value)
         if not is_here and host not in settings.allowed_hosts:
@@ -128,10 +146,10 @@ def check_origin(request: Request) -> None:
 
 
 @lru_cache(maxsize=256)
-def _host_of(url: str) -> tuple[str, bool]:
+def _host_of(url: bytes) -> tuple[str, bool]:
     """Its name, and whether that means this machine."""
     try:
-        host = urlsplit(url).hostname or ""
+        host = urlsplit(url.decode("latin-1")).hostname or ""
     except ValueError:
         host = ""
     return host, is_loopback(host)

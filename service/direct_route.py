@@ -26,6 +26,7 @@ from pydantic import BaseModel
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 _REQUIRED: Final = object()
+_FAILED: Final = object()
 
 
 class DirectRoute(APIRoute):
@@ -35,10 +36,14 @@ class DirectRoute(APIRoute):
         context = _effective_route_context_var.get()
         included = context is not None and context.original_route is self
         dependant: Dependant = context.dependant if context is not None and included else self.dependant
+        return self.direct_handler(dependant) or super().get_route_handler()
+
+    def direct_handler(self, dependant: Dependant) -> Handler | None:
+        """What handles it; None if only FastAPI can."""
         try:
             return _handler(dependant)
         except _IndirectError:
-            return super().get_route_handler()
+            return None
 
 
 class _IndirectError(Exception):
@@ -46,10 +51,11 @@ class _IndirectError(Exception):
 
 
 class _Parameter(NamedTuple):
-    """key: what it is called in the request. default: _REQUIRED without one."""
+    """key: what it is called in the request. known_as: the same as the request's own name is spelled."""
 
     name: str
     key: str
+    known_as: str
     place: str
     default: Any
     field: ModelField
@@ -57,10 +63,11 @@ class _Parameter(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """A call. inputs: its arguments that earlier steps give, by their numbers."""
+    """A call. inputs: its arguments that earlier steps give, by their numbers. defaults: by name."""
 
     call: Callable[..., Awaitable[Any]]
     inputs: tuple[tuple[str, int], ...]
+    defaults: dict[str, Any]
     parameters: tuple[_Parameter, ...]
     request_names: tuple[str, ...]
 
@@ -75,20 +82,17 @@ def _handler(dependant: Dependant) -> Handler:
     async def handle(request: Request) -> Response:
         """Raises RequestValidationError."""
         sources: dict[str, Mapping[str, Any]] = {
-            "query": request.query_params,
+            "query": dict(request.query_params.multi_items()),
             "header": _headers(request),
             "path": request.path_params,
         }
         results: list[Any] = []
         errors: list[Any] = []
-        has_failed: set[int] = set()
-        for number, step in enumerate(steps):
-            values, own = _values(step.parameters, sources)
+        for step in steps:
+            values, own = _values(step, sources) if step.parameters else ({}, [])
             errors += own
-            is_last = number == len(steps) - 1
-            if own or (errors and is_last) or any(index in has_failed for _, index in step.inputs):
-                has_failed.add(number)
-                results.append(None)
+            if errors and (own or step is steps[-1] or any(results[i] is _FAILED for _, i in step.inputs)):
+                results.append(_FAILED)
                 continue
             for name, index in step.inputs:
                 values[name] = results[index]
@@ -129,7 +133,9 @@ def _lay_out(dependant: Dependant, steps: list[_Step], known: dict[Any, int]) ->
     parameters += [_parameter(field, "query") for field in dependant.query_params]
     parameters += [_parameter(field, "header") for field in dependant.header_params]
     names = (dependant.request_param_name, dependant.http_connection_param_name)
-    steps.append(_Step(call, tuple(inputs), tuple(parameters), tuple(name for name in names if name)))
+    defaults = {item.name: item.default for item in parameters if item.default is not _REQUIRED}
+    request_names = tuple(name for name in names if name)
+    steps.append(_Step(call, tuple(inputs), defaults, tuple(parameters), request_names))
     return len(steps) - 1
 
 
@@ -146,22 +152,19 @@ def _parameter(field: ModelField, place: str) -> _Parameter:
     default = _REQUIRED if info.is_required() else field.default
     if info.validate_default or info.default_factory is not None or isinstance(default, list | dict | set):
         raise _IndirectError
-    return _Parameter(field.name, aliases[0][1], place, default, field)
+    key = aliases[0][1]
+    return _Parameter(field.name, key, key.lower() if place == "header" else key, place, default, field)
 
 
-def _values(
-    parameters: tuple[_Parameter, ...], sources: Mapping[str, Mapping[str, Any]]
-) -> tuple[dict[str, Any], list[Any]]:
-    """What the request gives for each, and what is wrong with it."""
-    values: dict[str, Any] = {}
+def _values(step: _Step, sources: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any], list[Any]]:
+    """What the request gives for each parameter, and what is wrong with it."""
+    values = step.defaults.copy()
     errors: list[Any] = []
-    for name, key, place, default, field in parameters:
-        given = sources[place].get(key.lower() if place == "header" else key)
+    for name, key, known_as, place, default, field in step.parameters:
+        given = sources[place].get(known_as)
         if given is None:
             if default is _REQUIRED:
                 errors.append(get_missing_field_error(loc=(place, key)))
-            else:
-                values[name] = default
             continue
         value, wrong = field.validate(given, values, loc=(place, key))
         errors += wrong

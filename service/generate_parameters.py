@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Final
 
 from fastapi import Depends, Header, Query
@@ -171,6 +172,7 @@ def _mix_of(options: GenerateOptions, class_slug: str | None, n: int | None) -> 
     return mix
 
 
+@lru_cache(maxsize=512)
 def _encoding(image_format: ImageFormat, quality: int | None) -> ImageEncoding:
     if image_format == "png" and quality is not None:
         raise _refused("quality", "png loses nothing and has no quality", "none; or image_format jpeg, webp")

@@ -14,7 +14,7 @@ DOWNLOADS = (*get_args(ArchiveFormat), "shard", "image")
 
 
 class HttpMetrics:
-    """Counted by this process."""
+    """Counted by this process. under_way: requests that are being answered, as the event loop counts them."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.requests = Counter(
@@ -30,9 +30,9 @@ class HttpMetrics:
             buckets=_DURATION_BUCKETS_S,
             registry=registry,
         )
-        self.in_progress = Gauge(
-            "masan_http_requests_in_progress", "Requests being answered", registry=registry
-        )
+        self.under_way = 0
+        in_progress = Gauge("masan_http_requests_in_progress", "Requests being answered", registry=registry)
+        in_progress.set_function(lambda: self.under_way)
         self.rejections = Counter(
             "masan_admission_rejections_total",
             "Requests refused for now, by reason",
@@ -60,6 +60,19 @@ class HttpMetrics:
             self.rejections.labels(reason)
         for kind in DOWNLOADS:
             self.download_bytes.labels(kind)
+
+        self._of_answers: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+
+    def count_answer(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count an answered request; route: a template, so that there are few."""
+        labels = (route, method, status)
+        known = self._of_answers.get(labels)
+        if known is None:
+            known = self.requests.labels(route, method, str(status)), self.duration.labels(route, method)
+            self._of_answers[labels] = known
+        requests, duration = known
+        requests.inc()
+        duration.observe(seconds)
 
     def count_rejection(self, error: RequestError) -> None:
         """Count an answer that refuses for now; any other error is none."""

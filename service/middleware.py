@@ -4,7 +4,6 @@ import logging
 import re
 import time
 
-from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.auth import check_origin
@@ -17,7 +16,7 @@ from service.rate_limits import Standing, standing_var
 
 logger = logging.getLogger(__name__)
 
-_REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
+_REQUEST_ID = re.compile(rb"^[A-Za-z0-9._-]{1,64}$")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -32,20 +31,23 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Request(scope).headers.get("x-request-id", "")
-        request_id = given if _REQUEST_ID.match(given) else ulid(time.time())
+        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+        request_id = given.decode() if _REQUEST_ID.match(given) else ulid(time.time())
         token = request_id_var.set(request_id)
-        standing_token = standing_var.set(Standing())
+        standing = Standing()
+        standing_token = standing_var.set(standing)
+        self._metrics.under_way += 1
         try:
-            with self._metrics.in_progress.track_inprogress():
-                await self._answer(scope, receive, send, request_id)
+            await self._answer(scope, receive, send, request_id, standing)
         finally:
+            self._metrics.under_way -= 1
             standing_var.reset(standing_token)
             request_id_var.reset(token)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+    async def _answer(
+        self, scope: Scope, receive: Receive, send: Send, request_id: str, standing: Standing
+    ) -> None:
         status: int | None = None
-        standing = standing_var.get() or Standing()
         started = time.perf_counter()
 
         async def send_with_id(message: Message) -> None:
@@ -58,7 +60,7 @@ class RequestMiddleware:
             await send(message)
 
         try:
-            check_origin(Request(scope))
+            check_origin(scope)
             await self._app(scope, receive, send_with_id)
         except RequestError as error:
             self._metrics.count_rejection(error)
@@ -75,8 +77,7 @@ class RequestMiddleware:
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")
         method = scope["method"] if scope["method"] in _METHODS else "other"
-        self._metrics.requests.labels(route, method, str(status)).inc()
-        self._metrics.duration.labels(route, method).observe(seconds)
+        self._metrics.count_answer(route, method, status, seconds)
         extra = {"method": method, "path": scope["path"], "status": status, "seconds": round(seconds, 4)}
         if job_id := scope.get("path_params", {}).get("job_id"):
             extra["job_id"] = job_id

@@ -34,15 +34,20 @@ class Preferences:
         return None if self.wait_s is None else f"wait={self.wait_s}"
 
 
+_NONE: Final = Preferences()
+
+
 def parse_prefer(header: str | None) -> Preferences:
     """Unknown and malformed preferences are ignored, as RFC 7240 says; of a repeated one the first counts.
 
     `wait` is capped to MAX_WAIT_S. `respond-async` beside `wait` is this service's `respond-async`: a job is
     accepted in less time than anybody would wait.
     """
+    if not header:
+        return _NONE
     found: dict[str, str] = {}
     position = 0
-    text = header or ""
+    text = header
     while position < len(text):
         match = _PREFERENCE.match(text, position)
         if match is None:
@@ -61,12 +66,14 @@ def negotiate(accept: str | None, offers: Sequence[str]) -> str:
 
     No header takes anything. Raises NotAcceptableError.
     """
-    ranges = list(_ranges(accept)) if accept is not None and accept.strip() else [("*/*", 1.0)]
+    if accept is None or accept.strip() in {"", "*/*"}:
+        return offers[0]
+    ranges = list(_ranges(accept))
     weighed = [(_weight_of(offer, ranges), -position) for position, offer in enumerate(offers)]
     weight, position = max(weighed)
     if weight <= 0:
         raise NotAcceptableError(
-            f"Accept: {(accept or '')[:200]!r} takes none of {', '.join(offers)}.",
+            f"Accept: {accept[:200]!r} takes none of {', '.join(offers)}.",
             errors=[FieldError("Accept", "takes nothing that there is", list(offers))],
             headers={"Vary": "Accept"},
         )

@@ -14,6 +14,7 @@ from pydantic import (
     ValidationError,
     field_validator,
 )
+from starlette.requests import ClientDisconnect
 
 from service.errors import FieldError, InvalidParameterError
 from service.parameters import MAX_N
@@ -88,6 +89,8 @@ class GenerateOptions(_Request):
     webhook: WebhookRequest | None = None
 
 
+_NO_OPTIONS: Final = GenerateOptions()
+
 REQUEST_BODY: Final[dict[str, Any]] = {
     "requestBody": {
         "description": "What does not fit a query parameter",
@@ -103,14 +106,18 @@ async def read_options(request: Request) -> GenerateOptions:
 
     Its bytes are kept as `request.state.body`. Raises InvalidParameterError.
     """
-    body = b""
-    async for block in request.stream():
-        body += block
+    body, has_more = b"", True
+    while has_more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += message.get("body", b"")
+        has_more = message.get("more_body", False)
         if len(body) > MAX_BODY_BYTES:
             raise _refused([FieldError("body", f"is over {MAX_BODY_BYTES} bytes")])
     request.state.body = body
     if not body:
-        return GenerateOptions()
+        return _NO_OPTIONS
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise _refused([FieldError("body", "is not sent as application/json", "application/json")])

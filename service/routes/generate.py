@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Request, Response
@@ -244,6 +245,7 @@ class _Turn:
         return keep_on
 
 
+@cache
 def _offers(archive_format: ArchiveFormat) -> list[str]:
     archive = FORMATS[archive_format].media_type
     return list(dict.fromkeys([_JSON, archive, _ANY_ARCHIVE, EVENT_STREAM]))
