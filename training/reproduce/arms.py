@@ -1,5 +1,6 @@
 """Whose images the rows of a classifier table add: generators that are given, or trained for it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -9,7 +10,7 @@ from training.reproduce.folds import Fold
 from training.reproduce.generators import GeneratorUnit, TrainGenerator
 from training.reproduce.given import Given
 from training.reproduce.recipes import CELLGAN, LDM, MASAN, OURS, Images, Model, hold_out
-from training.reproduce.scale import Scale
+from training.reproduce.scale import GENERATOR_KNOBS, Scale
 
 MODELS: Final[dict[str, Model]] = {model.name: model for model in (CELLGAN, LDM, MASAN, OURS)}
 
@@ -38,6 +39,13 @@ class Generators:
             if name not in names
         ]
         return [*known, *others]
+
+    def turned(self, arms: Sequence[Arm], knobs: Sequence[str]) -> tuple[str, ...]:
+        """Knobs that matter for those rows: none of training where all their generators are given."""
+        given = {each.name for each in self.given}
+        if any(arm.model is not None and arm.model not in given for arm in arms):
+            return tuple(knobs)
+        return tuple(name for name in knobs if name not in GENERATOR_KNOBS or name == "resolution")
 
     def unit(self, name: str, scale: Scale, images: Images, fold: Fold) -> GeneratorUnit:
         """The unit behind a row; a trained one is hidden the fold's test images, as the scope says."""

@@ -31,9 +31,9 @@ def fit(scale: Scale, budget_s: float, cost_s: Callable[[Scale], float]) -> Fit:
     )
 
 
-def dropped(used: Scale, knobs: Sequence[str]) -> list[str]:
-    """What stands between this scale and the paper's, for the knobs that matter."""
-    return differences(PAPER, used, knobs)
+def dropped(used: Scale, knobs: Sequence[str], full: Scale = PAPER) -> list[str]:
+    """What stands between this scale and the full one, for the knobs that matter."""
+    return differences(full, used, knobs)
 
 
 def duration(seconds: float) -> str:

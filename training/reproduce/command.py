@@ -240,8 +240,8 @@ def _made(wanted: Experiment, planned: Fit, workspace: Workspace, facts: Facts) 
         **_origin(workspace.device),
         "hours": sum(one["seconds"] for one in stored if one) / 3600,
         "estimated_hours": planned.seconds / 3600,
-        "scale": {name: getattr(planned.scale, name) for name in wanted.knobs},
-        "dropped": dropped(planned.scale, wanted.knobs),
+        "scale": {name: getattr(planned.scale, name) for name in wanted.turned()},
+        "dropped": dropped(planned.scale, wanted.turned(), wanted.full),
         "units": {unit.title(): workspace.key(unit) for unit in ordered},
         "dataset": {
             "digest": dataset.digest,

@@ -11,7 +11,7 @@ import numpy as np
 from training.data import class_slug_list
 from training.errors import ConfigInvalidError
 from training.reproduce.generators import GeneratorUnit
-from training.reproduce.scale import Scale
+from training.reproduce.scale import PAPER, Scale
 from training.reproduce.unit import Unit
 from training.reproduce.verdict import Finding
 from training.reproduce.workspace import Workspace
@@ -112,9 +112,15 @@ class Experiment(ABC):
 
     name: ClassVar[str]
     knobs: ClassVar[tuple[str, ...]]
-    """Fields of the scale that matter here."""
+    """Fields of the scale that may matter here."""
+    full: ClassVar[Scale] = PAPER
+    """What a plan is held against."""
     facts: Facts
     only: tuple[str, ...] = field(default=())
+
+    def turned(self) -> tuple[str, ...]:
+        """Those of the knobs that matter for what was asked for."""
+        return self.knobs
 
     @abstractmethod
     def units(self, scale: Scale) -> list[Unit]:

@@ -25,7 +25,7 @@ from training.reproduce.folds import Fold
 from training.reproduce.generators import GeneratorUnit
 from training.reproduce.given import Given
 from training.reproduce.recipes import Images
-from training.reproduce.scale import FOLDS, GENERATOR_KNOBS, Scale
+from training.reproduce.scale import FOLDS, GENERATOR_KNOBS, PAPER, Scale
 from training.reproduce.unit import Unit, in_order
 from training.reproduce.verdict import Difference, Finding, claim, paired
 from training.reproduce.workspace import Workspace
@@ -66,6 +66,7 @@ class FewShotCurve(Experiment):
         "image_size",
         "classifiers",
     )
+    full: ClassVar[Scale] = few_shot_scale(PAPER)
     images: Images = field(default_factory=Images)
     shots: tuple[int, ...] = SHOTS
     given: tuple[Given, ...] = ()
@@ -77,6 +78,9 @@ class FewShotCurve(Experiment):
                 raise ConfigInvalidError(
                     f"--shots {shots}: a class has {fewest} images, a fifth of them to test on"
                 )
+
+    def turned(self) -> tuple[str, ...]:
+        return self.generators.turned(self.arms(), self.knobs)
 
     @property
     def generators(self) -> Generators:
@@ -246,7 +250,7 @@ class FewShotCurve(Experiment):
                 difference = _difference(rows, arm, shots)
                 if difference is None:
                     continue
-                made = f"{scale.synthetic_per_class:,} synthetic images a class, {_label(arm)}"
+                made = f"{scale.synthetic_per_class:,} synthetic images a class of {_label(arm).removeprefix('real + ')}"
                 findings.append(
                     Finding(
                         kind=claim(difference, None),

@@ -52,7 +52,7 @@ def outline_of(wanted: Experiment, planned: Fit, rates: Rates) -> dict[str, Any]
         "units": {kind: {"count": len(times), "seconds": sum(times)} for kind, times in kinds.items()},
         "seconds": planned.seconds,
         "seconds_without_budget": planned.full_seconds,
-        "dropped": dropped(planned.scale, wanted.knobs),
+        "dropped": dropped(planned.scale, wanted.turned(), wanted.full),
         "training_seconds": training_seconds([u for u in units if isinstance(u, TrainGenerator)], rates),
         "diffusion_kimg": [planned.scale.autoencoder_kimg, planned.scale.denoiser_kimg],
     }

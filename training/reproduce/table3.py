@@ -82,6 +82,9 @@ class Table3(Experiment):
         names = self.chosen([arm.name for arm in arms])
         return [arm for arm in arms if arm.name in names]
 
+    def turned(self) -> tuple[str, ...]:
+        return self.generators.turned(self.arms(), self.knobs)
+
     @property
     def generators(self) -> Generators:
         return Generators(facts=self.facts, given=self.given)

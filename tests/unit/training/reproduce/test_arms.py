@@ -34,3 +34,12 @@ def test_given_ones_are_held_to_what_their_scope_hides(facts: Facts, scope: Scop
     assert isinstance(ours, GivenGenerator)
     assert isinstance(masan, TrainGenerator)
     assert (ours.unseen_block, masan.recipe.data.hold_out_block) == (block, block)
+
+
+def test_knobs_of_training_matter_where_something_is_trained(facts: Facts) -> None:
+    generators = Generators(facts=facts, given=(given("ours"),))
+    arms = {arm.name: arm for arm in generators.arms()}
+    knobs = ("resolution", "kimg", "epochs")
+
+    assert generators.turned([arms["real"], arms["ours"]], knobs) == ("resolution", "epochs")
+    assert generators.turned([arms["real"], arms["masan"]], knobs) == knobs
