@@ -250,11 +250,12 @@ class FewShotCurve(Experiment):
                 difference = _difference(rows, arm, shots)
                 if difference is None:
                     continue
-                made = f"{scale.synthetic_per_class:,} synthetic images a class of {_label(arm).removeprefix('real + ')}"
+                whose = _label(arm).removeprefix("real + ")
+                made = f"{scale.synthetic_per_class:,} synthetic images a class of {whose}"
                 findings.append(
                     Finding(
                         kind=claim(difference, None),
-                        text=f"{name}, {shots} real a class: {made if arm.model else _label(arm)}:"
+                        text=f"{name}, {shots} real a class: {made if arm.model else whose}:"
                         f" {difference.text(unit=' points')}, {GAIN_WORDS[difference.sign]}.",
                     )
                 )
