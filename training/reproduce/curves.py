@@ -1,5 +1,6 @@
 """Curves over a few places, with whiskers, as a part of an SVG picture."""
 
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Final
 
@@ -7,15 +8,24 @@ from training.reproduce.experiment import Curves, Line
 
 _LEFT, _RIGHT, _TOP, _HEIGHT, _ROW = 60, 250, 44, 220, 18
 _FAINT: Final = "#ddd"
-_COLOURS: Final = ("#333", "#888", "#3465a4", "#c0392b", "#2e7d32", "#8e44ad", "#d68910")
-"""Rows of real images in grey, then one colour a generator; a further row begins anew."""
+_COLOURS: Final = ("#333", "#3465a4", "#c0392b", "#2e7d32", "#8e44ad", "#d68910", "#888")
+"""One a row; an eighth begins anew."""
 _TICKS: Final = 5
 _APART: Final = 3.0
 """Pixels between the whiskers of two lines at one place."""
 
 
-def draw_curves(curves: Curves, width: int) -> tuple[str, int]:
-    """The picture's inside and its height, px. A line without a value at a place goes on after it."""
+def colours_of(pictures: Sequence[Curves]) -> dict[str, str]:
+    """A colour for every row, the same in all pictures."""
+    labels = dict.fromkeys(line.label for curves in pictures for line in curves.lines)
+    return {label: _COLOURS[number % len(_COLOURS)] for number, label in enumerate(labels)}
+
+
+def draw_curves(curves: Curves, width: int, colours: Mapping[str, str]) -> tuple[str, int]:
+    """The picture's inside and its height, px. A line without a value at a place goes on after it.
+
+    colours: by label.
+    """
     low, high = _range(curves)
     bottom = _TOP + _HEIGHT
     right = width - _RIGHT
@@ -41,7 +51,7 @@ def draw_curves(curves: Curves, width: int) -> tuple[str, int]:
         x = x_of(place, 0) + centre * _APART
         parts.append(f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{escape(name)}</text>')
     for number, line in enumerate(curves.lines):
-        colour = _COLOURS[number % len(_COLOURS)]
+        colour = colours[line.label]
         points = [
             (x_of(place, number), value) for place, value in enumerate(line.values) if value is not None
         ]

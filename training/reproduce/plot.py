@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Final
 
-from training.reproduce.curves import draw_curves
+from training.reproduce.curves import colours_of, draw_curves
 from training.reproduce.experiment import Curves, Plot
 
 _WIDTH, _LABELS, _RIGHT, _ROW, _HEAD, _FOOT = 760, 260, 70, 26, 44, 40
@@ -16,7 +16,8 @@ def draw_plots(plots: Sequence[Plot], curves: Sequence[Curves] = ()) -> str:
     """All plots below one another, each on an axis of its own that starts at what is smallest or at 0."""
     parts, top = [], 0
     pictures = [(_plot(plot), _height(plot)) for plot in plots]
-    pictures += [draw_curves(each, _WIDTH) for each in curves]
+    colours = colours_of(curves)
+    pictures += [draw_curves(each, _WIDTH, colours) for each in curves]
     for picture, height in pictures:
         parts.append(f'<g transform="translate(0 {top})">{picture}</g>')
         top += height

@@ -1,6 +1,7 @@
+from dataclasses import replace
 from xml.etree import ElementTree
 
-from training.reproduce.curves import draw_curves
+from training.reproduce.curves import colours_of, draw_curves
 from training.reproduce.experiment import Curves, Line
 from training.reproduce.plot import draw_plots
 
@@ -32,7 +33,7 @@ def test_points_lie_in_the_order_of_places_and_values() -> None:
 
 
 def test_nothing_is_drawn_outside_its_height() -> None:
-    inside, height = draw_curves(CURVES, 760)
+    inside, height = draw_curves(CURVES, 760, colours_of([CURVES]))
     picture = ElementTree.fromstring(f"<g>{inside}</g>")  # noqa: S314
 
     assert all(0 < float(text.attrib["y"]) < height for text in picture.iter("text"))
@@ -41,4 +42,14 @@ def test_nothing_is_drawn_outside_its_height() -> None:
 def test_curves_without_a_value_are_drawn_too() -> None:
     empty = Curves(title="t", axis="a", along="x", places=("1",), lines=(Line(label="l", values=(None,)),))
 
-    assert draw_curves(empty, 760)[0].count("<circle") == 0
+    assert draw_curves(empty, 760, colours_of([empty]))[0].count("<circle") == 0
+
+
+def test_a_row_has_one_colour_in_every_picture() -> None:
+    fewer = replace(CURVES, lines=CURVES.lines[1:])
+
+    colours = colours_of([CURVES, fewer])
+
+    assert len(set(colours.values())) == len(colours) == 2
+    assert draw_curves(fewer, 760, colours)[0].count(colours["<ours>"]) == 1 + 2 + 2 + 1
+    assert colours["real"] not in draw_curves(fewer, 760, colours)[0]

@@ -2,6 +2,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from training.config import TrainConfig
+from training.reproduce.classifying import ARMS, Classify
+from training.reproduce.folds import Fold
+from training.reproduce.generators import TrainGenerator
+from training.reproduce.judging import References
 from training.reproduce.rates import Rates
 from training.reproduce.unit import DataSpec, Unit, in_order, unit_key
 from training.reproduce.workspace import Workspace
@@ -44,6 +49,10 @@ class Newer(Number):
 
 
 DATA = DataSpec(resolution=16)
+KEYS = [
+    "f13a379e9de87d77e4f844d7023b8486f6f88bfa29b246067b0f7ebd1d6a71c0",
+    "4d44e8a4d272a84738c98b480f01d0f0d4b4c7f37977c1035999fff03314e907",
+]
 
 
 def digest_of(digest: str) -> Callable[[DataSpec], str]:
@@ -65,6 +74,29 @@ def test_key_changes_with_all_that_a_result_depends_on() -> None:
 
     assert len(set(keys)) == len(keys)
     assert keys[0] == unit_key(Number(data=DATA, value=1), digest_of("a"))
+
+
+def test_finished_work_keeps_its_keys() -> None:
+    """Another key makes everybody's results strangers: hours of training. Only a `version` may do so."""
+    train = TrainGenerator(data=DATA, label="a", recipe=TrainConfig(recipe="a"))
+    # The recipe's own settings are a training's configuration; here it is how units put them that counts.
+    fold = Fold(mode="blocked", index=4, per_class=10)
+    classify = Classify(
+        data=DATA,
+        arm=ARMS[1],
+        fold=fold,
+        network="cnn",
+        image_size=64,
+        epochs=2,
+        synthetic_per_class=8,
+        class_count=2,
+        seed=4,
+    )
+    references = References(data=DATA, n_real=6, images=12)
+
+    assert train.config() == {"recipe": train.recipe.to_dict(), "hidden_fold": None}
+    assert replace(train, fold=fold).config()["hidden_fold"] == vars(fold)
+    assert [unit_key(unit, digest_of("a")) for unit in (classify, references)] == KEYS
 
 
 def test_units_come_once_and_after_what_they_need() -> None:
