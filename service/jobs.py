@@ -15,6 +15,7 @@ from service.errors import (
 )
 from service.generation import GenerationRequest
 from service.ids import JOB_ID_PATTERN
+from service.job_document import RETRYABLE
 from service.job_queue import JobQueue
 from service.job_record import JobRecord as JobRecord
 from service.key_ring import Principal
@@ -31,7 +32,6 @@ ACTIVE_JOBS = keys.ACTIVE_JOBS
 _COLLECTING_S = 5
 _SUBMIT = Script(SUBMIT)
 _LOOK = Script(LOOK)
-RETRYABLE = frozenset({JobStatus.FAILED, JobStatus.CANCELED, JobStatus.EXPIRED})
 
 
 class JobService:

@@ -7,7 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from model_store.report import ClassChecks, ClassFigures, MeanFigures, Utility
 from model_store.store import AliasChange
-from service.jobs import RETRYABLE, JobRecord
+from service.job_document import job_document
+from service.job_record import JobRecord
 from worker.contract.messages import ArchiveFormat, GateLevel, ImageFormat, JobStatus, Priority, ReportStatus
 from worker.contract.report_ledger import ReportRecord
 
@@ -113,7 +114,7 @@ class JobBody(_Body):
 
     id: str
     status: JobStatus
-    class_slug: str = Field(serialization_alias="class")
+    class_slug: str = Field(alias="class")
     mix: dict[str, int]
     n: int
     seed: str
@@ -139,46 +140,7 @@ class JobBody(_Body):
     @classmethod
     def of(cls, job: JobRecord, *, queue_position: int | None, now: float) -> "JobBody":
         """now: epoch seconds."""
-        spec, path = job.spec, f"/jobs/{job.job_id}"
-        has_images = job.done > 0 and not job.is_gone(now)
-        is_ready = job.status is JobStatus.SUCCEEDED and not job.is_gone(now)
-        return cls(
-            id=job.job_id,
-            status=job.status,
-            class_slug=job.class_slug,
-            mix={part.class_slug: part.count for part in spec.parts},
-            n=spec.total,
-            seed=str(spec.seed),
-            truncation=spec.truncation,
-            walk_to_seed=str(spec.walk.to_seed) if spec.walk else None,
-            format=spec.format,
-            image_format=spec.encoding.format,
-            quality=spec.encoding.quality,
-            gate=spec.gate,
-            priority=spec.priority,
-            metadata=dict(spec.metadata),
-            model=ModelBody(
-                name=spec.model.name, version=spec.model.version, digest=f"sha256:{spec.model.digest}"
-            ),
-            progress=_progress(job, queue_position, now),
-            created_at=_time(job.created_at),
-            started_at=_time(job.started_at) if job.started_at else None,
-            finished_at=_time(job.finished_at) if job.finished_at else None,
-            expires_at=_time(job.expires_at),
-            deadline_at=_time(job.deadline) if job.deadline else None,
-            attempt=job.attempt,
-            error=JobErrorBody.model_validate(job.error) if job.error else None,
-            links=LinksBody(
-                self=path,
-                events=f"{path}/events",
-                retry=f"{path}/retry" if job.status in RETRYABLE else None,
-                cancel=None if job.status.is_final else f"{path}/cancel",
-                shards=f"{path}/shards" if has_images else None,
-                images=f"{path}/images" if has_images else None,
-                result=f"{path}/result" if is_ready else None,
-                certificate=f"{path}/certificate" if is_ready else None,
-            ),
-        )
+        return cls.model_validate(job_document(job, queue_position=queue_position, now=now))
 
 
 class JobListBody(_Body):
@@ -343,24 +305,6 @@ class HealthBody(_Body):
 class VersionBody(_Body):
     version: str
     python: str
-
-
-def _progress(job: JobRecord, queue_position: int | None, now: float) -> ProgressBody:
-    total = job.spec.total
-    speed = None
-    if job.started_at is not None and job.done:
-        elapsed = (job.finished_at or now) - job.started_at
-        speed = job.done / elapsed if elapsed > 0 else None
-    eta = (total - job.done) / speed if speed and not job.status.is_final else None
-    return ProgressBody(
-        done=job.done,
-        rejected=job.rejected,
-        total=total,
-        percent=round(100 * job.done / total, 1),
-        images_per_second=None if speed is None else round(speed, 2),
-        eta_seconds=None if eta is None else round(eta, 1),
-        queue_position=queue_position,
-    )
 
 
 def _time(epoch_s: float) -> datetime:

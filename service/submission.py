@@ -8,6 +8,7 @@ import orjson
 from service.errors import DrainingError, NoWorkerError, QueueFullError, RequestError
 from service.generation import GenerationRequest
 from service.ids import new_job_id
+from service.job_document import job_document
 from service.job_queue import seconds_until
 from service.job_record import JobRecord
 from service.storage_limits import UNKNOWN_SIDE_PX, StorageLimits, guessed_bytes
@@ -79,6 +80,11 @@ class Submitted:
 
     job: JobRecord
     place: int | None
+
+    def to_json(self, now: float) -> bytes:
+        """What answers tell of it. now: epoch seconds."""
+        document = job_document(self.job, queue_position=self.place, now=now)
+        return orjson.dumps(document, option=orjson.OPT_UTC_Z)
 
 
 class Submitter:

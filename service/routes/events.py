@@ -16,7 +16,7 @@ from service.openapi import problems
 from service.parameters import JobIdParameter
 from service.preferences import negotiate
 from service.problems import shown
-from service.schemas import JobBody
+from service.submission import Submitted
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
@@ -73,8 +73,7 @@ def snapshot_of(services: Services, job: JobRecord, principal: Principal) -> Sna
     def read() -> str:
         now = services.jobs.get(job.job_id, principal)
         position = services.jobs.queue_position(now)
-        body = JobBody.of(now, queue_position=position, now=services.clock())
-        return body.model_dump_json(by_alias=True)
+        return Submitted(now, position).to_json(services.clock()).decode()
 
     async def snapshot() -> str:
         return await run_in_threadpool(read)

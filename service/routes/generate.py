@@ -164,8 +164,7 @@ class _Turn:
         headers = _headers(job, self.wanted.preferences)
         if job.status.is_final and self.wanted.is_archive:
             return await self._told(held, Answer("archive", job_id, 200, headers))
-        body = JobBody.of(job, queue_position=submitted.place, now=self.services.clock())
-        text = body.model_dump_json(by_alias=True)
+        text = submitted.to_json(self.services.clock()).decode()
         status = 200 if job.status.is_final and self.wanted.patience_s else 202
         return await self._told(held, Answer("body", job_id, status, headers, text))
 

@@ -103,8 +103,7 @@ async def get_job(
         headers["Retry-After"] = str(RETRY_AFTER_S)
     if etag_matches(if_none_match, etag):
         return Response(status_code=304, headers=headers)
-    body = JobBody.of(job, queue_position=found.place, now=services.clock())
-    return Response(body.model_dump_json(by_alias=True), headers=headers, media_type="application/json")
+    return Response(found.to_json(services.clock()), headers=headers, media_type="application/json")
 
 
 @router.post(
