@@ -65,6 +65,26 @@ class NoiseInjection(nn.Module):
         return x + self.strength * noise
 
 
+class Conv3x3(nn.Conv2d):
+    """A 3x3 convolution that keeps the size: [N, Cin, H, W] -> [N, Cout, H, W]. padding: see MasanConfig."""
+
+    def __init__(self, in_channels: int, out_channels: int, padding: Padding) -> None:
+        self.replicates = padding == "replicate"
+        super().__init__(in_channels, out_channels, 3, padding=0 if self.replicates else 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(replicate_border(x) if self.replicates else x)
+
+
+def replicate_border(x: Tensor) -> Tensor:
+    """[N, C, H, W] -> [N, C, H + 2, W + 2].
+
+    Concatenated, as the compiled gradient of torch's own padding asks channels-last maps for wrong strides.
+    """
+    x = torch.cat([x[:, :, :1], x, x[:, :, -1:]], dim=2)
+    return torch.cat([x[:, :, :, :1], x, x[:, :, :, -1:]], dim=3)
+
+
 class UpBlock(nn.Module):
     """AdaIN -> lrelu -> nearest x2 -> 3x3 convolution: [N, Cin, H, W] -> [N, Cout, 2H, 2W].
 
@@ -85,7 +105,7 @@ class UpBlock(nn.Module):
         super().__init__()
         self.norm = AdaIN(in_channels)
         self.noise = NoiseInjection(in_channels) if has_noise else None
-        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False, padding_mode=padding)
+        self.conv = Conv3x3(in_channels, out_channels, padding)
         self.transposed = False
         self.kernel: Tensor | None
         self.register_buffer("kernel", None, persistent=False)
@@ -97,8 +117,8 @@ class UpBlock(nn.Module):
         x = lrelu(x)
         if self.transposed:
             kernel = upsampling_kernel(self.conv.weight) if self.kernel is None else self.kernel
-            if self.conv.padding_mode == "replicate":
-                x = F.pad(x, (1, 1, 1, 1), "replicate")
+            if self.conv.replicates:
+                x = replicate_border(x)
             return F.conv_transpose2d(x, kernel, stride=2, padding=self.transposed_padding)
         doubled: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))  # [N, Cout, 2H, 2W]
         return doubled
@@ -106,7 +126,7 @@ class UpBlock(nn.Module):
     @property
     def transposed_padding(self) -> int:
         """What the transposed convolution leaves out on each side: a replicated source pixel is two there."""
-        return 3 if self.conv.padding_mode == "replicate" else 1
+        return 3 if self.conv.replicates else 1
 
 
 def upsampling_kernel(weight: Tensor) -> Tensor:

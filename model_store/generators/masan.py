@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from model_store.generators.layers import (
     ClassMapping,
+    Conv3x3,
     EMAttention,
     Padding,
     SkipGlobalContext,
@@ -102,9 +103,9 @@ class MasanGenerator(nn.Module):
         self.attention = nn.ModuleDict()
         for resolution in self.block_resolutions():
             self._add_block(resolution)
-        self.to_rgb = self._rgb_convolution(config.resolution)
+        self.to_rgb = Conv3x3(config.channels(config.resolution), 3, config.padding)
         if config.rgb_skip:
-            self.to_rgb_half = self._rgb_convolution(config.resolution // 2)
+            self.to_rgb_half = Conv3x3(config.channels(config.resolution // 2), 3, config.padding)
             self.correction_gain = nn.Parameter(torch.ones(()))
 
     def forward(self, z: Tensor, label: Tensor) -> Tensor:
@@ -145,10 +146,6 @@ class MasanGenerator(nn.Module):
 
     def block_resolutions(self) -> list[int]:
         return [r for r in CHANNEL_MULTIPLIERS if 4 < r <= self.config.resolution]
-
-    def _rgb_convolution(self, resolution: int) -> nn.Conv2d:
-        channels, mode = self.config.channels(resolution), self.config.padding
-        return nn.Conv2d(channels, 3, 3, padding=1, bias=False, padding_mode=mode)
 
     def _add_block(self, resolution: int) -> None:
         config, key = self.config, str(resolution)
