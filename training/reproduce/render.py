@@ -74,7 +74,7 @@ def markdown(report: Report, name: str, made: Mapping[str, Any]) -> str:
         "",
     ]
     if report.findings:
-        lines += [*findings_lines(report.findings), ""]
+        lines += [*findings_lines(report.findings), RULE, ""]
     if report.plots or report.curves:
         lines += [f"![{report.title}]({name}.svg)", ""]
     for section in report.sections:
@@ -89,7 +89,7 @@ def findings_lines(findings: Sequence[Finding], level: str = "##") -> list[str]:
         texts = [f"- {finding.text}" for finding in findings if finding.kind == kind]
         if texts:
             lines += [f"{level} {heading}", "", *texts, ""]
-    return [*lines, RULE]
+    return lines
 
 
 def section_lines(section: Section, level: str = "##") -> list[str]:
