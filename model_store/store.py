@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, TypeAdapter, ValidationError
 
@@ -27,6 +27,8 @@ REPORTS_FOLDER = "reports"
 """Of a version: reports made after it was published, and their index."""
 MIN_DIGEST_PREFIX = 8
 """Shorter prefixes of a digest would be guesses."""
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
 _SLUG: TypeAdapter[str] = TypeAdapter(Slug)
 _VERSION: TypeAdapter[str] = TypeAdapter(Version)
@@ -335,20 +337,16 @@ class ModelStore:
         return content
 
     def _read_attached(self, checkpoint: Checkpoint) -> _AttachedReports:
-        path = _reports_index(checkpoint)
-        try:
-            return _AttachedReports.model_validate_json(self._files.read(path))
-        except FileNotFoundError:
-            return _AttachedReports()
-        except ValidationError as error:
-            raise ManifestInvalidError(path, _one_line(error)) from error
+        return self._read_or_new(_reports_index(checkpoint), _AttachedReports)
 
     def _read_aliases(self, name: str) -> _Aliases:
-        path = _aliases_path(name)
+        return self._read_or_new(_aliases_path(name), _Aliases)
+
+    def _read_or_new(self, path: str, kind: type[ModelT]) -> ModelT:
         try:
-            return _Aliases.model_validate_json(self._files.read(path))
+            return kind.model_validate_json(self._files.read(path))
         except FileNotFoundError:
-            return _Aliases()
+            return kind()
         except ValidationError as error:
             raise ManifestInvalidError(path, _one_line(error)) from error
 
