@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from training.data import Dataset
-from training.errors import ConfigInvalidError
+from training.errors import ConfigInvalidError, StoppedError
 from training.evaluation.downstream import LinearProbe
 from training.reproduce.classifiers import ClassifierOptions, classify, input_size, scores, train_classifier
 from training.reproduce.classifying import BATCH, PROXY_JUDGE, Arm, joined
@@ -151,7 +151,10 @@ class FewProbe(Unit):
         return self.train.draw_seconds(rates, made) + rates.features(real + made)
 
     def run(self, workspace: Workspace) -> dict[str, Any]:
-        """`shots`: count -> scores of each draw, or None where there is no generator."""
+        """`shots`: count -> scores of each draw, or None where there is no generator.
+
+        Raises StoppedError when asked to stop.
+        """
         dataset = workspace.dataset(self.data)
         train, test = self.fold.split(dataset)
         judge = workspace.judges[PROXY_JUDGE]
@@ -172,6 +175,8 @@ class FewProbe(Unit):
         found: dict[str, list[dict[str, Any]]] = {}
         for shots in self.shots:
             for seed in range(self.seeds):
+                if workspace.stop():
+                    raise StoppedError(f"asked to stop in {self.title()}")
                 few = draw_few(dataset, train, shots, seed)
                 probe = LinearProbe.fit(
                     np.concatenate([features[few], made]),

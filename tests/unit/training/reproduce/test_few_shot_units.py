@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from training.errors import ConfigInvalidError
+from training.errors import ConfigInvalidError, StoppedError
 from training.reproduce.classifying import ARMS
 from training.reproduce.engine import run_units
 from training.reproduce.few_shot_units import FewNetwork, FewProbe, draw_few
@@ -91,6 +91,8 @@ def test_probe_gains_by_more_real_images(workspace: Workspace, rates: Rates, tra
     )
     added = replace(probe, arm=CELLGAN_ARM, train=train)
 
+    with pytest.raises(StoppedError, match="asked to stop in linear probe"):
+        run_units([probe], replace(workspace, stop=lambda: True), rates)
     run_units([probe, added], workspace, rates)
 
     alone, more = workspace.finished(probe)["shots"], workspace.finished(added)["shots"]
