@@ -133,16 +133,24 @@ def check_origin(scope: ASGIScope) -> None:
     if services.key_ring:
         return
     settings: ServiceSettings = services.settings
-    headers = scope["headers"]
-    given = [("Host", next((b"//" + value for name, value in headers if name == b"host"), b"//"))]
-    given += [("Origin", value) for name, value in headers if name == b"origin"]
-    for header, value in given:
-        host, is_here = _host_of(value)
-        if not is_here and host not in settings.allowed_hosts:
-            raise ForbiddenError(
-                f"{header} {host[:100]!r} is not this machine. Without API keys only loopback names and "
-                "MASAN_ALLOWED_HOSTS are answered."
-            )
+    host, origins = None, []
+    for name, value in scope["headers"]:
+        if name == b"host" and host is None:
+            host = value
+        elif name == b"origin":
+            origins.append(value)
+    _check_host("Host", b"//" + (host or b""), settings)
+    for origin in origins:
+        _check_host("Origin", origin, settings)
+
+
+def _check_host(header: str, url: bytes, settings: ServiceSettings) -> None:
+    host, is_here = _host_of(url)
+    if not is_here and host not in settings.allowed_hosts:
+        raise ForbiddenError(
+            f"{header} {host[:100]!r} is not this machine. Without API keys only loopback names and "
+            "MASAN_ALLOWED_HOSTS are answered."
+        )
 
 
 @lru_cache(maxsize=256)

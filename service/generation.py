@@ -22,7 +22,8 @@ from worker.contract.webhook_ledger import Webhook
 INTERACTIVE_MAX_IMAGES = 64
 RETRY_AFTER_S = 2
 """When to look at an unfinished job again."""
-_KEPT_REFERENCES = 256
+_KEPT = 1_024
+"""Parts and references of one job are mostly those of another, too, and never change."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +80,7 @@ class GenerationRequest:
             raise _truncation_unknown(manifest, self.truncation)
 
 
-@lru_cache(maxsize=_KEPT_REFERENCES)
+@lru_cache(maxsize=_KEPT)
 def _model_ref(reference: str, digest: str) -> ModelRef:
     name, _, version = reference.partition("@")
     return ModelRef(name=name, version=version, digest=digest)
@@ -100,10 +101,12 @@ def class_counts(
     for slug in mix:
         if slug not in manifest.classes:
             raise _unknown_class(manifest, slug, name)
-    return tuple(
-        ClassCount(class_slug=slug, class_index=manifest.class_index(slug), count=count)
-        for slug, count in mix.items()
-    )
+    return tuple([_part(slug, manifest.class_index(slug), count) for slug, count in mix.items()])
+
+
+@lru_cache(maxsize=_KEPT)
+def _part(slug: str, index: int, count: int) -> ClassCount:
+    return ClassCount(class_slug=slug, class_index=index, count=count)
 
 
 def _unknown_class(manifest: Manifest, slug: str, name: str) -> UnknownClassError:

@@ -65,6 +65,7 @@ class LineHandler(logging.StreamHandler[TextIO]):
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
         self._lines: list[str] = []
+        self._flushes_in: asyncio.AbstractEventLoop | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -72,14 +73,17 @@ class LineHandler(logging.StreamHandler[TextIO]):
         except Exception:
             self.handleError(record)
             return
-        if record.levelno >= logging.WARNING or not _is_in_event_loop():
+        loop = asyncio._get_running_loop()
+        if record.levelno >= logging.WARNING or loop is None:
             self.flush()
-        elif len(self._lines) == 1:
-            asyncio.get_running_loop().call_soon(self.flush)
+        elif loop is not self._flushes_in:
+            self._flushes_in = loop
+            loop.call_soon(self.flush)
 
     def flush(self) -> None:
         """Write what is waiting; whether anybody reads it is not this process's business."""
         with self.lock or nullcontext(), suppress(OSError, ValueError):
+            self._flushes_in = None
             text = "".join([f"{line}\n" for line in self._lines])
             self._lines.clear()
             self.stream.write(text)
@@ -96,11 +100,3 @@ def configure_logging(level: str) -> None:
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     # Our middleware writes the access line, with the route and the request id.
     logging.getLogger("uvicorn.access").disabled = True
-
-
-def _is_in_event_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

@@ -48,9 +48,10 @@ NO_FLEET: Final = Fleet("", 1, 0.0, 0.0)
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What is sent. spec: of the job if it waits in line."""
+    """What is sent. spec: of the job if it waits in line. next_chunk: the first that is not enqueued yet."""
 
     spec: JobSpec
+    next_chunk: int
     keys: list[str]
     arguments: list[str | bytes]
     now: float
@@ -63,7 +64,7 @@ class Submission:
             status=JobStatus.QUEUED,
             done=0,
             rejected=0,
-            next_chunk=min(self.spec.window, self.spec.chunk_count),
+            next_chunk=self.next_chunk,
             created_at=self.now,
             expires_at=self.expires_at,
             started_at=None,
@@ -136,9 +137,10 @@ class Submitter:
             "moment": moment(now),
         }
         arguments: list[str | bytes] = [orjson.dumps(asked), spec.to_wire_json()]
-        for index in range(min(spec.window, spec.chunk_count)):
+        next_chunk = min(spec.window, spec.chunk_count)
+        for index in range(next_chunk):
             arguments += ChunkRecord.of(spec.chunk(index))
-        return Submission(spec, _FLEET_KEYS + _job_keys(spec), arguments, now, expires_at)
+        return Submission(spec, next_chunk, _FLEET_KEYS + _job_keys(spec), arguments, now, expires_at)
 
     def conclude(self, sent: Submission, answer: list[str]) -> Submitted | None:
         """The job that was taken; None where it is to be sent again, for the fleet is another one by now.

@@ -212,7 +212,7 @@ class _Turn:
         request = GenerationRequest(
             checkpoint=checkpoint,
             parts=parts,
-            seed=secrets.randbelow(MAX_SEED + 1) if asked.seed is None else asked.seed,
+            seed=secrets.randbits(MAX_SEED.bit_length()) if asked.seed is None else asked.seed,
             truncation=asked.truncation,
             walk=asked.walk,
             format=asked.format,

@@ -256,15 +256,16 @@ def create_keys(spec: JobSpec) -> list[str]:
 
 def job_fields(spec: JobSpec, *, now: float, expires_at: float) -> list[str | int | float]:
     """The hash of a job that is queued for the first time but for its spec, names and values in turn."""
+    chunk_count = spec.chunk_count
     return [
         *("status", JobStatus.QUEUED),
         *("class", spec.class_slug),
         *("total", spec.total),
         *("done", 0),
         *("rejected", 0),
-        *("chunk_count", spec.chunk_count),
+        *("chunk_count", chunk_count),
         *("chunks_done", 0),
-        *("next_chunk", min(spec.window, spec.chunk_count)),
+        *("next_chunk", min(spec.window, chunk_count)),
         *("created_at", now),
         *("expires_at", expires_at),
         *("deadline", "" if spec.deadline is None else spec.deadline),

@@ -1,12 +1,15 @@
 """The server itself ends what never comes to an end, and reads what is merely slow."""
 
+import asyncio
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import pytest
 import uvicorn
+from uvicorn.server import ServerState
 
 from service.http_protocol import MAX_HEAD_BYTES, BoundedProtocol
 
@@ -18,6 +21,11 @@ BLOCK = b"a" * 4096
 async def app(scope, receive, send):  # type: ignore[no-untyped-def]
     while (await receive()).get("more_body"):
         pass
+    if scope["path"] == "/slow":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await asyncio.sleep(0.5)
+        await send({"type": "http.response.body", "body": b"body"})
+        return
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": b"ok"})
 
@@ -76,3 +84,53 @@ def test_a_head_that_comes_byte_by_byte_is_read(port: int) -> None:
     head = b"GET / HTTP/1.1\r\nHost: a\r\nX-Long: bbbb\r\n\r\n"
 
     assert talk(port, *(bytes([byte]) for byte in head)).startswith(b"HTTP/1.1 200")
+
+
+def test_a_head_is_out_before_its_body_is_there(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+
+        first = connection.recv(4096)
+
+    assert first.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert first.endswith(b"\r\n\r\n")
+
+
+class _Watched(socket.socket):
+    """A socket that knows what it was given at a time."""
+
+    def __init__(self, fileno: int) -> None:
+        super().__init__(fileno=fileno)
+        self.sent: list[bytes] = []
+
+    def send(self, data: Any, flags: int = 0, /) -> int:
+        self.sent.append(bytes(data))
+        return super().send(data, flags)
+
+    def sendmsg(self, buffers: Iterable[Any], *others: Any) -> int:
+        self.sent.append(b"".join(map(bytes, buffers)))
+        return super().sendmsg(buffers, *others)
+
+
+def test_head_and_body_are_sent_together() -> None:
+    ours, client = socket.socketpair()
+
+    async def answer() -> list[bytes]:
+        watched = _Watched(ours.detach())
+        config = uvicorn.Config(app, http=BoundedProtocol, log_config=None, lifespan="off")
+        config.load()
+        loop = asyncio.get_running_loop()
+        await loop.connect_accepted_socket(
+            lambda: BoundedProtocol(config=config, server_state=ServerState(), app_state={}), watched
+        )
+        client.setblocking(False)
+        await loop.sock_sendall(client, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        while await loop.sock_recv(client, 4096):
+            pass
+        return watched.sent
+
+    with client:
+        (sent,) = asyncio.run(answer())
+
+    assert sent.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert sent.endswith(b"\r\n\r\nok")

@@ -138,3 +138,28 @@ def test_no_key_and_no_secret_is_logged_wherever_a_client_puts_it(
     assert len([json.loads(line) for line in text.splitlines()]) > 15
     assert key[3:] not in text
     assert secret[6:] not in text
+
+
+_STARTED = """
+import asyncio, gc, threading, uvicorn
+from service.__main__ import _Server
+
+async def app(scope, receive, send): ...
+
+async def start():
+    config = uvicorn.Config(app, port=0, lifespan="off", log_level="warning")
+    config.load()
+    server = _Server(config, threading.Event(), 0.0)
+    server.lifespan = config.lifespan_class(config)
+    await server.startup()
+    print(gc.get_freeze_count() > len(gc.get_objects()))
+    await server.shutdown()
+
+asyncio.run(start())
+"""
+
+
+def test_what_is_there_at_the_start_is_not_searched_for_garbage() -> None:
+    done = subprocess.run([sys.executable, "-c", _STARTED], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "True\n"
