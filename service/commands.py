@@ -12,7 +12,7 @@ from typing import Any, Final
 from hiredis import pack_command
 from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialWithJitterBackoff
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -46,10 +46,9 @@ class Commands:
         pool: Any = ConnectionPool.from_url(
             redis_url,
             decode_responses=True,
-            retry=self._retry,
+            retry=Retry(NoBackoff(), 0),  # what is tried again is the whole attempt
             health_check_interval=HEALTH_CHECK_INTERVAL_S,
-            socket_timeout=None,  # each attempt has one, of all it does
-            socket_connect_timeout=timeout_s,
+            socket_timeout=None,  # nor is there another limit than that of the attempt
         )
         self._connection = pool.make_connection()
         self._waiting: list[tuple[tuple[Argument, ...], asyncio.Future[Any]]] = []
@@ -111,8 +110,10 @@ class Commands:
                 waiter.set_result(answer)
 
     async def _attempt(self, packed: bytes, count: int) -> list[Any]:
-        """Send the commands and read as many answers. Raises ConnectionError, TimeoutError of Redis."""
-        await self._connection.connect()  # which does nothing if it is
+        """Connect unless that is done, send the commands and read as many answers.
+
+        Raises ConnectionError, TimeoutError of Redis.
+        """
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._connection.send_packed_command(packed)

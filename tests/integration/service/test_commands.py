@@ -1,10 +1,12 @@
 """Commands of one moment travel together; none suffers from another, and a lost connection is replaced."""
 
 import asyncio
+import time
 
 import pytest
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from masan.processes import free_port
 from service.commands import Commands, Script
@@ -71,6 +73,41 @@ def test_a_lost_connection_is_replaced_and_told(redis_url: str, redis: "Redis") 
 
     assert asyncio.run(ask()) == "again"
     assert errors
+
+
+def test_no_answer_in_time_is_an_error_soon(redis_url: str, redis: "Redis") -> None:
+    errors: list[int] = []
+
+    async def ask() -> float:
+        asked = Commands(redis_url, retries=1, timeout_s=0.2, on_error=lambda: errors.append(1))
+        await asked.run("PING")
+        redis.client_pause(2_500)
+        began = time.monotonic()
+        for _ in range(2):  # the second time it has to connect first, which is not answered either
+            with pytest.raises(RedisTimeoutError, match="no answer within"):
+                await asked.run("PING")
+        waited = time.monotonic() - began
+        await asyncio.sleep(2.5 - waited)
+        assert await asked.run("ECHO", "again") == "again"
+        await asked.aclose()
+        return waited
+
+    assert asyncio.run(ask()) < 2.4
+    assert errors
+
+
+def test_nobody_there_is_told_after_as_many_tries_as_wanted() -> None:
+    errors: list[int] = []
+
+    async def ask() -> None:
+        asked = commands(f"redis://127.0.0.1:{free_port('127.0.0.1')}/0", errors)
+        with pytest.raises(RedisError):
+            await asked.run("PING")
+        await asked.aclose()
+
+    asyncio.run(ask())
+
+    assert len(errors) == 2
 
 
 def test_nobody_there_is_an_error_for_each() -> None:
