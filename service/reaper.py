@@ -185,8 +185,10 @@ class Reaper:
 
         Whatever is cut short in the middle is found again: a job leaves the index last.
         """
-        started = {_job_of(rq_id) for rq_id in self._queue.in_flight().started}
         due = self._redis.zrangebyscore(keys.EXPIRY_INDEX, "-inf", now, start=0, num=_COLLECTED_PER_RUN)
+        if not due:
+            return
+        started = {_job_of(rq_id) for rq_id in self._queue.in_flight().started}
         for job_id in cast("list[str]", due):
             # A chunk at work may yet write its file.
             if job_id in started or not self._jobs.ledger.collect(job_id, now=now):
