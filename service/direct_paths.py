@@ -52,7 +52,9 @@ class DirectPaths:
         contexts = list(iter_route_contexts(application.routes))
         for context in contexts:
             route, path = context.original_route, context.path
-            if not isinstance(route, DirectRoute) or path is None or not _is_alone(context, contexts):
+            if not isinstance(route, DirectRoute) or path is None or ":" in path:
+                continue
+            if not _is_alone(context, contexts):
                 continue
             handler = route.direct_handler(context.dependant)
             if handler is None:
