@@ -11,6 +11,7 @@ from threading import Event, Thread
 
 import pytest
 
+from training import hardware
 from training.errors import ConfigInvalidError, StoppedError
 from training.reproduce.engine import Done, run_units
 from training.reproduce.experiment import Facts
@@ -90,8 +91,14 @@ def test_second_run_trains_nothing(
 
 
 def test_stopped_training_goes_on_where_it_was_and_ends_like_one_that_was_not(
-    workspace: Workspace, rates: Rates, facts: Facts, tiny_scale: Scale
+    workspace: Workspace,
+    rates: Rates,
+    facts: Facts,
+    tiny_scale: Scale,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # Each run times its precision and layout anew: on a busy machine two may choose differently.
+    monkeypatch.setattr(hardware, "fastest", lambda choices: choices[0])
     table, scale = Table2(facts=facts, only=("san",)), replace(tiny_scale, kimg=0.512)
     (training,) = trainings(table, scale)
     whole = replace(workspace, out=workspace.out / "whole")
