@@ -25,8 +25,9 @@ def load_openvino() -> Any:
 def compile_for_cpu(graph: Any, settings: dict[str, Any]) -> Any:
     """An `openvino.CompiledModel` of `graph`, an `openvino.Model`. Raises RuntimeError where that fails.
 
-    OpenVINO's CPU plugin gives the thread that loads it a signal stack of the least size there is, on which
-    a handler of Python overflows (SIGSEGV at the next SIGTERM). So a thread that gets no signals loads it.
+    OpenVINO's CPU plugin gives the thread that loads it a signal stack of its own, and frees it with the last
+    network, in whichever thread that is: the next signal to the first one would then kill the process. So a
+    thread loads it that ends at once and gets no signals.
     """
     openvino = load_openvino()
     with ThreadPoolExecutor(1) as thread:

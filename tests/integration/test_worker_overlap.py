@@ -237,6 +237,7 @@ def test_all_chunks_in_hand_are_put_back_when_the_worker_is_to_stop(
     threading.Timer(0.1, process.maker.interrupt.set).start()
     take(worker)
 
+    assert process.maker.interrupt.wait(5)  # else the pass let go would be followed by one that waits forever
     generator.go.release(1)
     worker.teardown()
 
