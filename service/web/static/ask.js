@@ -24,6 +24,8 @@ export async function prepare(onJob) {
     event.preventDefault();
     await submit(form, onJob);
   });
+  showTruncation(); // fields may have been filled before, by a quick hand or by the browser
+  showWalk();
 }
 
 /** Lets the form ask for what a job was asked for. */
