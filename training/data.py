@@ -233,9 +233,9 @@ def _build_cache(
     invented = np.zeros((len(kept), resolution, resolution), dtype=np.bool_)
     for i, (original, style) in enumerate(zip(originals, styles, strict=True)):
         cleaned, mask = (original, None) if label_mode == "keep" else clean_scale_bar(original, style)
-        images[i] = _resize(cleaned, resolution)
+        images[i] = resize(cleaned, resolution)
         if label_mode == "mask" and style is ScaleBarStyle.LARGE_BOX and mask is not None:
-            invented[i] = _resize(mask.astype(np.uint8) * 255, resolution) > 0
+            invented[i] = resize(mask.astype(np.uint8) * 255, resolution) > 0
     numbers = [file_number(name) for name, _ in kept]
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(f".{os.getpid()}.npz")
@@ -281,7 +281,8 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _resize(image: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
+def resize(image: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
+    """A square image or mask [H, H, ...] at that size, bicubic."""
     if image.shape[0] == side:
         return image
     return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))

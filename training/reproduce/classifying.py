@@ -20,7 +20,7 @@ from training.reproduce.classifiers import (
     scores,
     train_classifier,
 )
-from training.reproduce.folds import Fold
+from training.reproduce.folds import Fold, Indices
 from training.reproduce.generators import GeneratorUnit, generated_images
 from training.reproduce.rates import Rates
 from training.reproduce.unit import Unit
@@ -110,35 +110,16 @@ class Classify(Unit):
         """Scores on the test images, counts; `accuracy` is None where the generator's training left none."""
         dataset = workspace.dataset(self.data)
         train, test = self.fold.split(dataset)
-        images, labels = dataset.images[train], dataset.labels[train]
-        steps = self.steps(len(train))
-        if self.train is not None:
-            synthetic = generated_images(workspace, self.train, self.synthetic_per_class)
-            if synthetic is None:
-                return {"accuracy": None}
-            images, labels = joined(dataset, images, labels, synthetic)
-        size = input_size(self.network, self.image_size)
         options = ClassifierOptions(
             network=self.network,
-            image_size=size,
-            steps=steps,
+            image_size=input_size(self.network, self.image_size),
+            steps=self.steps(len(train)),
             batch=BATCH,
             classical=self.arm.classical,
             seed=self.seed,
         )
-        network = train_classifier(
-            images,
-            labels,
-            self.class_count,
-            options,
-            workspace.torch_device,
-            stop=workspace.stop,
-            progress=partial(workspace.tell, f"train {self.network}"),
-        )
-        predicted = classify(network, dataset.images[test], size, workspace.torch_device)
-        found = scores(predicted, dataset.labels[test], self.class_count)
-        counts = {"n_train_real": len(train), "n_train": len(images), "n_test": len(test), "steps": steps}
-        return {**asdict(found), **counts}
+        found = train_and_test(workspace, dataset, train, test, options, self.train, self.synthetic_per_class)
+        return found if found["accuracy"] is None else {**found, "n_train_real": len(train)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +181,40 @@ class Proxies(Unit):
             blocks=blocks,
             digest=dataset.digest,
         )
+
+
+def train_and_test(
+    workspace: Workspace,
+    dataset: Dataset,
+    chosen: Indices,
+    test: Indices,
+    options: ClassifierOptions,
+    generator: GeneratorUnit | None,
+    synthetic_per_class: int,
+) -> dict[str, Any]:
+    """Scores on the `test` images of a classifier trained on the chosen ones, and counts.
+
+    generator: whose images are added, if any; `accuracy` is None where its training left none.
+    """
+    images, labels = dataset.images[chosen], dataset.labels[chosen]
+    if generator is not None:
+        synthetic = generated_images(workspace, generator, synthetic_per_class)
+        if synthetic is None:
+            return {"accuracy": None}
+        images, labels = joined(dataset, images, labels, synthetic)
+    classes = len(dataset.classes)
+    network = train_classifier(
+        images,
+        labels,
+        classes,
+        options,
+        workspace.torch_device,
+        stop=workspace.stop,
+        progress=partial(workspace.tell, f"train {options.network}"),
+    )
+    predicted = classify(network, dataset.images[test], options.image_size, workspace.torch_device)
+    found = scores(predicted, dataset.labels[test], classes)
+    return {**asdict(found), "n_train": len(images), "n_test": len(test), "steps": options.steps}
 
 
 def joined(

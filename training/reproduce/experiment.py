@@ -1,7 +1,7 @@
 """What every table has in common: units to run at a scale, and a report of what they found."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
@@ -151,6 +151,18 @@ def cell(values: Sequence[float | None], spec: str = ".1f") -> str:
         return "diverged" if values else NONE
     mean, sd = mean_sd(found)
     return f"{mean:{spec}}" if sd is None else f"{mean:{spec}} ± {sd:{spec.lstrip('+')}}"
+
+
+def percent(results: Sequence[Mapping[str, Any]], score: str) -> list[float | None]:
+    """A score of each result in percent, None where there is none."""
+    values = [result.get(score) for result in results]
+    return [None if value is None else 100 * value for value in values]
+
+
+def gains(results: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> list[float | None]:
+    """Points of accuracy over the others, pair by pair."""
+    pairs = zip(percent(results, "accuracy"), percent(others, "accuracy"), strict=True)
+    return [None if a is None or b is None else a - b for a, b in pairs]
 
 
 def optional(value: float | None, spec: str = ".2f") -> str:

@@ -16,7 +16,9 @@ from training.reproduce.experiment import (
     Report,
     Section,
     cell,
+    gains,
     mean_sd,
+    percent,
     run_section,
 )
 from training.reproduce.few_shot_units import FewNetwork, FewProbe
@@ -201,23 +203,23 @@ class FewShotCurve(Experiment):
                 title=f"{name}: {text}, %",
                 header=header,
                 rows=tuple(
-                    (_label(arm), *(cell(_percent(rows[arm.name][shots], score)) for shots in self.shots))
+                    (_label(arm), *(cell(percent(rows[arm.name][shots], score)) for shots in self.shots))
                     for arm in arms
                 ),
             )
             for score, text in _SCORES.items()
         ]
-        gains = tuple(
+        gained = tuple(
             (_label(arm), *(_gain_text(_difference(rows, arm, shots)) for shots in self.shots))
             for arm in arms
             if _has_gain(rows, arm)
         )
-        if gains:
+        if gained:
             sections.append(
                 Section(
                     title=f"{name}: gain in accuracy over real images alone, points",
                     header=header,
-                    rows=gains,
+                    rows=gained,
                     note="Paired by draw; in brackets the 95 % interval of the mean; `?`: it holds zero.",
                 )
             )
@@ -230,7 +232,7 @@ class FewShotCurve(Experiment):
                 continue
             values: list[tuple[float, float | None] | None] = []
             for shots in self.shots:
-                known = [v for v in _percent(rows[arm.name][shots], "accuracy") if v is not None]
+                known = [v for v in percent(rows[arm.name][shots], "accuracy") if v is not None]
                 values.append(mean_sd(known) if known else None)
             lines.append(Line(label=_label(arm), values=tuple(values)))
         return Curves(
@@ -288,11 +290,6 @@ def _label(arm: Arm) -> str:
     return "classical augmentation" if arm.classical else arm.label
 
 
-def _percent(results: Sequence[dict[str, Any]], score: str) -> list[float | None]:
-    values = [result.get(score) for result in results]
-    return [None if value is None else 100 * value for value in values]
-
-
 def _has_gain(rows: Rows, arm: Arm) -> bool:
     return arm.name in rows and arm.name != "real" and "real" in rows
 
@@ -301,14 +298,12 @@ def _gains(rows: Rows, arm: Arm, shots: int) -> list[float]:
     """Points of accuracy over real images alone, draw by draw; empty where a generator is missing."""
     if not _has_gain(rows, arm):
         return []
-    with_it = _percent(rows[arm.name][shots], "accuracy")
-    alone = _percent(rows["real"][shots], "accuracy")
-    return [a - b for a, b in zip(with_it, alone, strict=True) if a is not None and b is not None]
+    return [gain for gain in gains(rows[arm.name][shots], rows["real"][shots]) if gain is not None]
 
 
 def _difference(rows: Rows, arm: Arm, shots: int) -> Difference | None:
-    gains = _gains(rows, arm, shots)
-    return paired(gains) if gains else None
+    found = _gains(rows, arm, shots)
+    return paired(found) if found else None
 
 
 def _gain_text(difference: Difference | None) -> str:

@@ -10,8 +10,8 @@ import numpy as np
 from training.data import Dataset
 from training.errors import ConfigInvalidError, StoppedError
 from training.evaluation.downstream import LinearProbe
-from training.reproduce.classifiers import ClassifierOptions, classify, input_size, scores, train_classifier
-from training.reproduce.classifying import BATCH, PROXY_JUDGE, Arm, joined
+from training.reproduce.classifiers import ClassifierOptions, input_size, scores
+from training.reproduce.classifying import BATCH, PROXY_JUDGE, Arm, train_and_test
 from training.reproduce.folds import Fold, Indices
 from training.reproduce.generators import GeneratorUnit, generated_images
 from training.reproduce.rates import Rates
@@ -87,33 +87,15 @@ class FewNetwork(Unit):
         dataset = workspace.dataset(self.data)
         train, test = self.fold.split(dataset)
         few = draw_few(dataset, train, self.shots, self.seed)
-        images, labels = dataset.images[few], dataset.labels[few]
-        if self.train is not None:
-            synthetic = generated_images(workspace, self.train, self.synthetic_per_class)
-            if synthetic is None:
-                return {"accuracy": None}
-            images, labels = joined(dataset, images, labels, synthetic)
-        size = input_size(self.network, self.image_size)
-        network = train_classifier(
-            images,
-            labels,
-            self.class_count,
-            ClassifierOptions(
-                network=self.network,
-                image_size=size,
-                steps=self.steps(),
-                batch=BATCH,
-                classical=self.arm.classical,
-                seed=self.seed,
-            ),
-            workspace.torch_device,
-            stop=workspace.stop,
-            progress=partial(workspace.tell, f"train {self.network}"),
+        options = ClassifierOptions(
+            network=self.network,
+            image_size=input_size(self.network, self.image_size),
+            steps=self.steps(),
+            batch=BATCH,
+            classical=self.arm.classical,
+            seed=self.seed,
         )
-        predicted = classify(network, dataset.images[test], size, workspace.torch_device)
-        found = scores(predicted, dataset.labels[test], self.class_count)
-        counts = {"n_train": len(images), "n_test": len(test), "steps": self.steps()}
-        return {**asdict(found), **counts}
+        return train_and_test(workspace, dataset, few, test, options, self.train, self.synthetic_per_class)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ PRIMARY_JUDGE: Final = "efficientnet-lite2"
 """No discriminator knows it."""
 GAIN_WORDS: Final = {1: "a gain", -1: "a loss", 0: "too small to tell"}
 _DISTANCE_WORDS: Final = {1: "worse", -1: "better", 0: "too small to tell"}
-_KID_SCALE: Final = 1000
+KID_SCALE: Final = 1000
 
 
 def distance_finding(
@@ -56,7 +56,7 @@ def known(findings: Iterable[Finding | None]) -> tuple[Finding, ...]:
 
 def _mean_kids(runs: Sequence[Mapping[str, Any]]) -> list[float]:
     judged = [run["extractors"][PRIMARY_JUDGE] for run in runs if run["extractors"]]
-    return [_KID_SCALE * one["mean"]["kid"] for one in judged if one["mean"]["kid"] is not None]
+    return [KID_SCALE * one["mean"]["kid"] for one in judged if one["mean"]["kid"] is not None]
 
 
 def _runs(difference: Difference, values: Sequence[Sequence[float]]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from model_store.report import CELLGAN_EXTRACTOR
 from training.reproduce.experiment import (
@@ -17,7 +17,7 @@ from training.reproduce.experiment import (
     optional,
     run_section,
 )
-from training.reproduce.findings import distance_finding, known
+from training.reproduce.findings import KID_SCALE, PRIMARY_JUDGE, distance_finding, known
 from training.reproduce.generators import TrainGenerator
 from training.reproduce.judging import Judge, References
 from training.reproduce.published import published
@@ -26,8 +26,6 @@ from training.reproduce.scale import PAPER, Scale
 from training.reproduce.unit import Unit
 from training.reproduce.verdict import Finding
 from training.reproduce.workspace import Workspace
-
-_KID_SCALE: Final = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,7 +249,7 @@ def _extractors(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
         for run in runs:
             if run["extractors"]:
                 names = list(run["extractors"])
-                return sorted(names, key=lambda name: (name != "efficientnet-lite2", names.index(name)))
+                return sorted(names, key=lambda name: (name != PRIMARY_JUDGE, names.index(name)))
     return []
 
 
@@ -294,4 +292,4 @@ def _own_class_wins(runs: Sequence[Mapping[str, Any] | None], classes: Sequence[
 
 
 def _scaled(values: Sequence[float | None]) -> list[float | None]:
-    return [None if value is None else _KID_SCALE * value for value in values]
+    return [None if value is None else KID_SCALE * value for value in values]

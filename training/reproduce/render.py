@@ -62,17 +62,8 @@ def markdown(report: Report, name: str, made: Mapping[str, Any]) -> str:
     origin = f"Made by `{made['command']}` at {made['at']}, code {made['commit']}, on {made['device']}"
     hours = f"; {made['hours']:.3g} h of units" if "hours" in made else ""
     lines = [f"# {report.title}", "", f"{origin}{hours}.", ""]
-    if "dataset" in made:
-        dataset = made["dataset"]
-        counts = ", ".join(f"{slug} {count}" for slug, count in dataset["images_per_class"].items())
-        lines += [f"Images: {counts}; digest {dataset['digest'][:16]}.", ""]
-    if "dropped" in made:
-        less = "; ".join(made["dropped"]) or "nothing"
-        lines += [f"Scaled down against the paper: {less}.", ""]
-    lines += [
-        *(f"- {note}" for note in report.notes),
-        "",
-    ]
+    lines += extent_lines(made, whole="nothing")
+    lines += [*(f"- {note}" for note in report.notes), ""]
     if report.findings:
         lines += [*findings_lines(report.findings), RULE, ""]
     if report.plots or report.curves:
@@ -80,6 +71,18 @@ def markdown(report: Report, name: str, made: Mapping[str, Any]) -> str:
     for section in report.sections:
         lines += [*section_lines(section), ""]
     return "\n".join(lines)
+
+
+def extent_lines(made: Mapping[str, Any], *, whole: str) -> list[str]:
+    """On which images a report was made, and what was scaled down; `whole` where nothing was."""
+    lines = []
+    if "dataset" in made:
+        dataset = made["dataset"]
+        counts = ", ".join(f"{slug} {count}" for slug, count in dataset["images_per_class"].items())
+        lines += [f"Images: {counts}; digest {dataset['digest'][:16]}.", ""]
+    if "dropped" in made:
+        lines += [f"Scaled down against the paper: {'; '.join(made['dropped']) or whole}.", ""]
+    return lines
 
 
 def findings_lines(findings: Sequence[Finding], level: str = "##") -> list[str]:

@@ -12,7 +12,7 @@ from training.errors import ConfigInvalidError
 from training.reproduce.experiment import Report
 from training.reproduce.figure3 import figure_file
 from training.reproduce.plot import draw_plots
-from training.reproduce.render import KINDS, findings_lines, section_lines
+from training.reproduce.render import KINDS, extent_lines, findings_lines, section_lines
 from training.reproduce.verdict import RULE, Kind
 
 PAGE: Final = "comparison.md"
@@ -143,13 +143,7 @@ def _table(name: str, made: Mapping[str, Any], report: Report, has_picture: bool
     if made.get("hours") is not None:
         facts += f"; {made['hours']:.3g} h of units"
     lines += [f"{facts}. Everything: [{name}.json]({FOLDER}/{name}.json).", ""]
-    if "dataset" in made:
-        dataset = made["dataset"]
-        counts = ", ".join(f"{slug} {count}" for slug, count in dataset["images_per_class"].items())
-        lines += [f"Images: {counts}; digest {dataset['digest'][:16]}.", ""]
-    if "dropped" in made:
-        less = "; ".join(made["dropped"]) or "nothing, it has the paper's counts and widths"
-        lines += [f"Scaled down against the paper: {less}.", ""]
+    lines += extent_lines(made, whole="nothing, it has the paper's counts and widths")
     lines += [*(f"- {note}" for note in report.notes), ""]
     if report.findings:
         lines += findings_lines(report.findings, "###")

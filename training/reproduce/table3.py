@@ -1,6 +1,6 @@
 """Table III: what synthetic images add to a classifier, with the comparisons that make it honest."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Final
@@ -16,8 +16,10 @@ from training.reproduce.experiment import (
     Report,
     Section,
     cell,
+    gains,
     mean_sd,
     optional,
+    percent,
     run_section,
 )
 from training.reproduce.findings import accuracy_finding
@@ -236,9 +238,9 @@ class _Found:
             rows.append(
                 (
                     arm.label,
-                    cell(_percent(results, "accuracy")),
-                    cell(_percent(results, "macro_precision")),
-                    cell(_percent(results, "macro_f1")),
+                    cell(percent(results, "accuracy")),
+                    cell(percent(results, "macro_precision")),
+                    cell(percent(results, "macro_f1")),
                     cell(self._gain(group, arm), "+.1f"),
                     f"{max((r.get('steps', 0) for r in results), default=0):,}",
                     str(len(results)),
@@ -270,7 +272,7 @@ class _Found:
     def plot(self, group: Group) -> Plot:
         dots = []
         for arm in self.table.arms():
-            values = [v for v in _percent(self.groups[group][arm.name], "accuracy") if v is not None]
+            values = [v for v in percent(self.groups[group][arm.name], "accuracy") if v is not None]
             if values:
                 mean, sd = mean_sd(values)
                 dots.append(Dot(label=arm.label, value=mean, sd=sd))
@@ -283,11 +285,11 @@ class _Found:
         for name, other in [(name, _BASELINE) for name in arms if name not in ("real", _BASELINE)] + _PAIRS:
             if name not in arms or other not in arms:
                 continue
-            gains = [gain for gain in self._differences(group, name, other) if gain is not None]
-            if gains:
+            known = [gain for gain in self._differences(group, name, other) if gain is not None]
+            if known:
                 labels = arms[name].label, arms[other].label
                 findings.append(
-                    accuracy_finding(group.title(), labels, gains, _paper_gain(group.network, name, other))
+                    accuracy_finding(group.title(), labels, known, _paper_gain(group.network, name, other))
                 )
         return findings
 
@@ -326,9 +328,7 @@ class _Found:
         return self._differences(group, arm.name, _BASELINE)
 
     def _differences(self, group: Group, name: str, other: str) -> list[float | None]:
-        arms = self.groups[group]
-        pairs = zip(_percent(arms[name], "accuracy"), _percent(arms[other], "accuracy"), strict=True)
-        return [None if a is None or b is None else a - b for a, b in pairs]
+        return gains(self.groups[group][name], self.groups[group][other])
 
 
 def _paper_gain(network: str, name: str, other: str) -> float | None:
@@ -338,11 +338,6 @@ def _paper_gain(network: str, name: str, other: str) -> float | None:
         for each in (name, other)
     ]
     return None if figures[0] is None or figures[1] is None else figures[0] - figures[1]
-
-
-def _percent(results: Sequence[dict[str, Any]], figure: str) -> list[float | None]:
-    values = [result.get(figure) for result in results]
-    return [None if value is None else 100 * value for value in values]
 
 
 def _share(value: float | None) -> str:

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 
 from model_store.generators.registry import Generator
 from model_store.quality.extractors import FeatureExtractor, ImageExtractor
 from model_store.quality.feature_cache import FeatureCache
-from training.data import Dataset, default_cache_dir, load_dataset
+from training.data import Dataset, default_cache_dir, load_dataset, resize
 from training.evaluation.drawing import draw_images
 from training.evaluation.reference import Progress
 from training.reproduce.unit import DataSpec, Unit, unit_key
@@ -167,9 +166,4 @@ class Workspace:
 
 def _at(side: int, images: Pixels) -> Pixels:
     """Images [n, H, H, 3] at that size."""
-    if images.shape[1] == side:
-        return images
-    size = (side, side)
-    return np.stack(
-        [np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)) for image in images]
-    )
+    return images if images.shape[1] == side else np.stack([resize(image, side) for image in images])
