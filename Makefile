@@ -23,8 +23,9 @@ demo: $(STAMP)  ## The main job: start the stack, make 500 pro_b images into out
 run: $(STAMP)  ## Keep the stack up and print the curl line; Ctrl-C stops it
 	@$(BIN)/masan up
 
+# A test process that dies ends the run: xdist 3.8 never ends once it has replaced one (its issue 1378).
 test: $(STAMP)  ## All tests but those of `make chaos`
-	OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist loadfile tests/unit tests/integration
+	OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist loadfile --max-worker-restart 0 tests/unit tests/integration
 	$(PYTEST) tests/e2e
 
 check: $(STAMP)  ## Format, lint, types, import contracts

@@ -16,6 +16,9 @@ from worker.process import WorkerProcess
 from worker.settings import WorkerSettings
 from written_jobs import write_job
 
+NO_GUARD_S = 3_600.0
+"""A worker ends the process that it hangs in: here that is pytest's, whose own limit tells where."""
+
 
 class Stack:
     """One Valkey, one model store, one result store. `redis` must decode responses to str."""
@@ -38,6 +41,7 @@ class Stack:
             "device": "cpu",
             "threads": 1,
             "encode_threads": 1,
+            "micro_batch_timeout_s": NO_GUARD_S,
         }
         return WorkerSettings(**fields | changes)
 

@@ -14,7 +14,7 @@ from model_store.generators.registry import Generator
 from model_store.image_id import ImageId
 from model_store.sampling import sample_micro_batch
 from model_store.store import Checkpoint
-from tests.worker_stack import Stack
+from tests.worker_stack import NO_GUARD_S, Stack
 from worker import sampler as sampler_module
 from worker.contract import keys
 from worker.contract.chunk_queue import RETRIES, enqueue_chunk
@@ -42,7 +42,7 @@ def wide(process: WorkerProcess, images: int) -> WorkerProcess:
     metrics = WorkerMetrics(CPU)
     process.sampler.close()
     process.maker.sampler = process.sampler = Sampler(
-        CPU, threads=1, encode_threads=1, timeout_s=60, metrics=metrics
+        CPU, threads=1, encode_threads=1, timeout_s=NO_GUARD_S, metrics=metrics
     )
     process.sampler.micro_batch = images
     process.maker.metrics = process.metrics = metrics
@@ -219,13 +219,16 @@ def test_no_more_chunks_are_taken_than_keep_the_device_busy(
         ):
             worker.execute_job(*taken)
 
-    threading.Thread(target=take_on, daemon=True).start()
+    taking = threading.Thread(target=take_on, daemon=True)
+    taking.start()
     time.sleep(0.7)
     held = stack.redis.scard("rq:worker:one:executions")
     generator.go.release(30)
 
     assert 4 <= held <= 8  # a pass at work and two in line
     _until(lambda: all(stack.ledger.is_chunk_done(f"job_{n}", 0) for n in range(30)))
+    process.maker.interrupt.set()
+    taking.join()  # else it would take the next test's chunks
 
 
 def test_all_chunks_in_hand_are_put_back_when_the_worker_is_to_stop(
@@ -292,7 +295,7 @@ def test_an_image_that_is_not_finite_fails_only_its_own_draw(
     tiny_checkpoint: Checkpoint, stack: Stack
 ) -> None:
     """Two draws share one pass; the first has the sick image."""
-    sampler = Sampler(CPU, threads=1, encode_threads=1, timeout_s=60, metrics=WorkerMetrics(CPU))
+    sampler = Sampler(CPU, threads=1, encode_threads=1, timeout_s=NO_GUARD_S, metrics=WorkerMetrics(CPU))
     sampler.micro_batch = 4
 
     class Sick:

@@ -15,6 +15,7 @@ from model_store.sampling import sample_images
 from model_store.store import Checkpoint, ModelStore
 from model_store.weights import load_generator
 from tests.checkpoints import build_tiny
+from tests.worker_stack import NO_GUARD_S
 from worker.encode import encode_image
 from worker.errors import GenerationError, NonFiniteImageError
 from worker.generator_cache import LoadedGenerator
@@ -26,7 +27,9 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(params=[1, 3], ids=["one-thread", "three-threads"])
 def sampler(request: pytest.FixtureRequest) -> Iterator[Sampler]:
-    sampler = Sampler(CPU, threads=request.param, encode_threads=2, timeout_s=60, metrics=WorkerMetrics(CPU))
+    sampler = Sampler(
+        CPU, threads=request.param, encode_threads=2, timeout_s=NO_GUARD_S, metrics=WorkerMetrics(CPU)
+    )
     yield sampler
     sampler.close()
 
@@ -112,7 +115,7 @@ def test_warm_up_draws_on_every_thread(sampler: Sampler, loaded: LoadedGenerator
 def test_encoding_overlaps_with_drawing(tiny_checkpoint: Checkpoint) -> None:
     generator = _Counting(seconds=0.02)
     loaded = LoadedGenerator(tiny_checkpoint, cast("Generator", generator))
-    sampler = Sampler(CPU, threads=1, encode_threads=1, timeout_s=60, metrics=WorkerMetrics(CPU))
+    sampler = Sampler(CPU, threads=1, encode_threads=1, timeout_s=NO_GUARD_S, metrics=WorkerMetrics(CPU))
 
     batches = sampler.draw(loaded, _ids(tiny_checkpoint, 8), 1)
     next(batches)
