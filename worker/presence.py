@@ -50,6 +50,7 @@ class Presence:
         self._error: str | None = None
         self.images_per_second: float | None = None
         self._stop = threading.Event()
+        self._writing = threading.Lock()
         self._thread = threading.Thread(target=self._beat, name="presence", daemon=True)
 
     def start(self) -> None:
@@ -75,12 +76,13 @@ class Presence:
         self.images_per_second = speed if past is None else _SPEED_MEMORY * past + (1 - _SPEED_MEMORY) * speed
 
     def stop(self) -> None:
-        """Stop beating and leave the registry."""
+        """Stop beating and leave the registry, for good: a chunk's thread may still tell its last state."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(HEARTBEAT_S)
         try:
-            self._redis.hdel(self._registry, self._name)
+            with self._writing:
+                self._redis.hdel(self._registry, self._name)
         except RedisError:
             logger.warning("could not leave the registry", extra={"worker": self._name})
 
@@ -107,4 +109,6 @@ class Presence:
             "pid": os.getpid(),
             "error": self._error,
         }
-        self._redis.hset(self._registry, self._name, json.dumps(entry))
+        with self._writing:
+            if not self._stop.is_set():
+                self._redis.hset(self._registry, self._name, json.dumps(entry))

@@ -253,6 +253,19 @@ def test_a_worker_leaves_the_registry(stack: Stack, tiny_checkpoint: Checkpoint)
     assert stack.redis.hlen(keys.WORKERS) == 0
 
 
+def test_what_a_thread_tells_after_the_worker_left_does_not_bring_it_back(
+    stack: Stack, tiny_checkpoint: Checkpoint
+) -> None:
+    process = WorkerProcess(stack.settings())
+    process.presence.start()
+    process.presence.stop()
+
+    process.presence.set_state("stopping")
+    process.presence.set_model(tiny_checkpoint)
+
+    assert stack.redis.hlen(keys.WORKERS) == 0
+
+
 def test_a_seed_of_64_bits_survives_the_queue(stack: Stack, tiny_checkpoint: Checkpoint) -> None:
     spec = stack.submit(tiny_checkpoint, 8, seed=2**64 - 1, truncation=0.7)
 
