@@ -15,6 +15,14 @@ from tests.checkpoints import build_tiny, publish_tiny
 from tests.worker_stack import Stack
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Datasets and features are cached where no other run has left any, and nothing is left behind."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[ValkeyServer]:
     """A private Valkey on a free loopback port: test processes run side by side."""

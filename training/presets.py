@@ -98,6 +98,7 @@ OUR_GENERATOR: Final = GeneratorOptions(
     init_gain=1.0,
     noise_resolutions=(4, 8, 16, 32),
     unnormalized=("attention", "mapping", "norm"),
+    padding="replicate",
 )
 """What our recipes change in the published generator; docs/training.md tells what each change gave."""
 

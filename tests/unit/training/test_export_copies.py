@@ -1,7 +1,6 @@
 """A generator that draws training images is not published, unless somebody says so and is recorded."""
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,13 +24,6 @@ from training.run_dir import RunDir
 
 FOLDERS = {"Benign": "benign", "Pro": "pro_b"}
 N_FAKE = 12
-
-
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(scope="module")

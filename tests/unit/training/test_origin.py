@@ -23,13 +23,6 @@ TINY = (
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> object:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="module")
 def smears(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_smear_dataset(tmp_path_factory.mktemp("origin") / "smears", per_class=16)
