@@ -1,25 +1,28 @@
-"""OpenVINO, imported without the part of it that reports its use to its vendor."""
+"""OpenVINO: imported without the part that reports its use to its vendor, loaded where it does no harm."""
 
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 _REPORTING_PART: Final = "openvino.tools.ovc"
 """The model converter. Importing it, which importing `openvino` tries, sends an event over the network and
 writes an identifier below the home directory. Without it everything but conversion works."""
+_importing = threading.Lock()
 
 
 def load_openvino() -> Any:
     """The module `openvino`. Raises ImportError where it is not installed."""
-    is_first = "openvino" not in sys.modules
-    if is_first:
-        sys.modules[_REPORTING_PART] = None  # type: ignore[assignment]  # so that importing it fails
-    try:
-        import openvino
-    finally:
+    with _importing:
+        is_first = "openvino" not in sys.modules
         if is_first:
-            del sys.modules[_REPORTING_PART]
-    return openvino
+            sys.modules[_REPORTING_PART] = None  # type: ignore[assignment]  # so that importing it fails
+        try:
+            import openvino
+        finally:
+            if is_first:
+                del sys.modules[_REPORTING_PART]
+        return openvino
 
 
 def compile_for_cpu(graph: Any, settings: dict[str, Any]) -> Any:

@@ -196,3 +196,24 @@ def test_signals_are_handled_where_they_were_before() -> None:
     del generator
 
     assert signal_stack() == before
+
+
+FIRST_USED_BY_THREADS = """
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from model_store.prepared.openvino_runtime import load_openvino
+together = threading.Barrier(8)
+with ThreadPoolExecutor(8) as pool:
+    print(len(set(pool.map(lambda _: (together.wait(), load_openvino())[1].__version__, range(8)))))
+"""
+
+
+def test_threads_may_be_the_first_to_use_it_together() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_USED_BY_THREADS],
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+    )
+
+    assert (done.stdout.strip(), done.returncode) == ("1", 0), done.stderr
