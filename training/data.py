@@ -231,11 +231,18 @@ def _build_cache(
     styles = [detect_style(image) for image in originals]
     images = np.empty((len(kept), resolution, resolution, 3), dtype=np.uint8)
     invented = np.zeros((len(kept), resolution, resolution), dtype=np.bool_)
-    for i, (original, style) in enumerate(zip(originals, styles, strict=True)):
-        cleaned, mask = (original, None) if label_mode == "keep" else clean_scale_bar(original, style)
+
+    def prepare(i: int) -> None:
+        if label_mode == "keep":
+            images[i] = resize(originals[i], resolution)
+            return
+        cleaned, mask = clean_scale_bar(originals[i], styles[i])
         images[i] = resize(cleaned, resolution)
-        if label_mode == "mask" and style is ScaleBarStyle.LARGE_BOX and mask is not None:
+        if label_mode == "mask" and styles[i] is ScaleBarStyle.LARGE_BOX:
             invented[i] = resize(mask.astype(np.uint8) * 255, resolution) > 0
+
+    with ThreadPoolExecutor() as pool:  # OpenCV and Pillow let other threads run
+        list(pool.map(prepare, range(len(kept))))
     numbers = [file_number(name) for name, _ in kept]
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(f".{os.getpid()}.npz")
