@@ -26,7 +26,7 @@ run: $(STAMP)  ## Keep the stack up and print the curl line; Ctrl-C stops it
 # A test process that dies ends the run: xdist 3.8 never ends once it has replaced one (its issue 1378).
 test: $(STAMP)  ## All tests but those of `make chaos`
 	OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist loadfile --max-worker-restart 0 tests/unit tests/integration
-	$(PYTEST) tests/e2e
+	$(PYTEST) -m 'not chaos' tests/e2e
 
 check: $(STAMP)  ## Format, lint, types, import contracts
 	$(BIN)/ruff format --check
@@ -52,6 +52,7 @@ coverage: $(STAMP)  ## Lines that unit and integration tests do not reach; proce
 
 chaos: $(STAMP)  ## Kill, freeze and starve real processes in the middle of jobs; minutes
 	$(PYTEST) tests/chaos
+	$(PYTEST) -m chaos tests/e2e
 
 bench: $(STAMP)  ## Every benchmark in benchmarks/
 	@failed=; for script in $$(grep -l '__name__ == "__main__"' benchmarks/*.py); do \

@@ -70,6 +70,7 @@ def test_a_second_stack_on_the_same_folder_says_who_has_it(tiny_data_dir: Path) 
         assert httpx.get(f"{stack.url}/readyz", trust_env=False).status_code == 200
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("killed", ["supervisor", "everything"])
 def test_after_a_crash_the_next_start_goes_on_with_the_job(tiny_data_dir: Path, killed: str) -> None:
     with RunningStack(tiny_data_dir, "tiny@1") as stack, connect(stack) as http:
@@ -87,6 +88,7 @@ def test_after_a_crash_the_next_start_goes_on_with_the_job(tiny_data_dir: Path, 
         assert http.get(job["links"]["result"]).status_code == 200
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("name", ["worker-1", "service", "valkey"])
 def test_a_killed_process_is_started_again_and_the_job_is_finished(tiny_data_dir: Path, name: str) -> None:
     with RunningStack(tiny_data_dir, "tiny@1") as stack, connect(stack) as http:

@@ -15,6 +15,7 @@ from tests.smears import make_smear_dataset
 pytestmark = [needs_own_stack, pytest.mark.timeout(300)]
 
 
+@pytest.mark.chaos
 def test_a_report_is_made_also_when_its_process_is_killed_once(
     tiny_data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
