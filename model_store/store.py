@@ -25,8 +25,6 @@ PRODUCTION = "production"
 MANIFEST_FILE = "manifest.json"
 REPORTS_FOLDER = "reports"
 """Of a version: reports made after it was published, and their index."""
-MIN_DIGEST_PREFIX = 8
-"""Shorter prefixes of a digest would be guesses."""
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -185,21 +183,6 @@ class ModelStore:
         if version not in versions:
             raise ModelNotFoundError(reference, _references(name, (*versions, *aliases)))
         return self._open(name, version)
-
-    def find_by_digest(self, digest_prefix: str) -> Checkpoint:
-        """The checkpoint whose digest begins so; the newest if the same weights were published twice.
-
-        digest_prefix: at least 8 hex digits. Raises ModelNotFoundError if none or several match.
-        """
-        found: dict[str, Checkpoint] = {}
-        known = []
-        for checkpoint in self.checkpoints():
-            known.append(f"{checkpoint.digest[:16]} ({checkpoint.reference})")
-            if len(digest_prefix) >= MIN_DIGEST_PREFIX and checkpoint.digest.startswith(digest_prefix):
-                found[checkpoint.digest] = checkpoint
-        if len(found) != 1:
-            raise ModelNotFoundError(digest_prefix, tuple(known))
-        return next(iter(found.values()))
 
     def aliases(self, name: str) -> dict[str, str]:
         """Alias -> version. Raises ManifestInvalidError for a damaged alias file."""

@@ -87,13 +87,6 @@ class ModelCatalogue:
                     continue
         return found
 
-    def check(self) -> None:
-        """Raises ModelStoreError unless the default checkpoint is there."""
-        try:
-            self.resolve(None)
-        except ModelNotFoundError as error:
-            raise ModelNotFoundError(self.default_reference, self.names()) from error
-
     def forget(self) -> None:
         """Read everything anew: this process has changed the store."""
         with self._lock:

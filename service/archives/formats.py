@@ -22,8 +22,6 @@ FORMATS: Final[dict[ArchiveFormat, FormatInfo]] = {
     "npz": FormatInfo(".npz", "application/octet-stream"),
     "parquet": FormatInfo(".parquet", "application/vnd.apache.parquet"),
 }
-PARQUET_EXTRA: Final = "masan[parquet]"
-"""What has to be installed for parquet."""
 
 
 def archive_formats() -> tuple[ArchiveFormat, ...]:

@@ -257,23 +257,6 @@ def test_a_damaged_alias_file_is_an_error_of_the_store(tmp_path: Path) -> None:
         store.resolve("tiny")
 
 
-def test_a_digest_prefix_finds_its_checkpoint(store: ModelStore) -> None:
-    _publish(store, "1", "2")
-    wanted = store.resolve("tiny@2")
-
-    assert store.find_by_digest(wanted.digest[:16]) == wanted
-    for prefix in ("0" * 16, wanted.digest[:4], ""):
-        with pytest.raises(ModelNotFoundError):
-            store.find_by_digest(prefix)
-
-
-def test_the_same_weights_published_twice_are_found_by_digest(store: ModelStore) -> None:
-    for version in ("1", "2"):
-        store.publish(_manifest(version), {WEIGHTS: b"weights"})
-
-    assert store.find_by_digest(store.resolve("tiny@1").digest).manifest.version == "2"
-
-
 def test_an_attached_report_is_read_back_and_the_manifest_stays(store: ModelStore) -> None:
     _publish(store, "1")
     checkpoint = store.resolve("tiny@1")
