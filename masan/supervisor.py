@@ -41,6 +41,8 @@ class Supervisor:
         self._say = say
         self._watched: list[_Watched] = []
         self._stopping = threading.Event()
+        self._at_rest = threading.Event()
+        self._all_ended = threading.Event()
         self._thread: threading.Thread | None = None
         self.failure: str | None = None
         """Why it gave up; None while all is well."""
@@ -70,7 +72,7 @@ class Supervisor:
         """End all children: one group after the other, each given its grace in seconds, then killed."""
         self._stopping.set()
         if self._thread is not None:
-            self._thread.join()
+            self._at_rest.wait()
         for children, grace_s in groups:
             for child in children:
                 child.signal(signal.SIGTERM)
@@ -80,11 +82,19 @@ class Supervisor:
                     self._say(f"Killing {child.name}, which did not end within {grace_s:.1f} s")
                     child.signal(signal.SIGKILL)
                     child.wait(time.monotonic() + 1.0)
+        self._all_ended.set()
 
     def _run(self) -> None:
-        while self.failure is None and not self._stopping.wait(_POLL_S):
-            for watched in self._watched:
-                self._look_after(watched, time.monotonic())
+        """To Linux, the thread that starts a child is its parent: it outlives those that it started again."""
+        try:
+            while self.failure is None and not self._stopping.wait(_POLL_S):
+                for watched in self._watched:
+                    self._look_after(watched, time.monotonic())
+        except OSError as error:  # of a start, a log or `on_change`: from here on nothing is looked after
+            self.failure = f"the processes can no longer be supervised: {error}"
+        finally:
+            self._at_rest.set()
+            self._all_ended.wait()
 
     def _look_after(self, watched: _Watched, now: float) -> None:
         child = watched.child

@@ -1,5 +1,6 @@
 """What ends is started again, within bounds, and everything ends in order."""
 
+import errno
 import os
 import signal
 import sys
@@ -12,6 +13,10 @@ import masan.supervisor
 from masan.processes import ChildProcess
 from masan.supervisor import Supervisor
 
+POLITE = (
+    "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: (print('bye'), sys.exit(0))); "
+    "print('up'); time.sleep(60)"
+)
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up'); time.sleep(60)"
 
 
@@ -55,6 +60,53 @@ def test_a_killed_child_is_started_again(tmp_path: Path) -> None:
     assert "child ended (SIGKILL)" in said[0]
 
 
+def test_a_child_that_was_started_again_ends_in_its_turn_too(tmp_path: Path) -> None:
+    """Whoever started it must not end before it: the kernel would take it for an orphan, and kill it."""
+    said: list[str] = []
+    starts: list[int] = []
+    polite, stubborn = child(tmp_path, POLITE, "polite"), child(tmp_path, STUBBORN, "stubborn")
+    supervisor = Supervisor(
+        on_change=lambda: starts.append(polite.record.pid if polite.record else 0), say=said.append
+    )
+    supervisor.add(polite)
+    wait_until_said(polite.log_path, "up")
+    supervisor.watch()
+    os.kill(starts[0], signal.SIGKILL)
+    wait_until_said(polite.log_path, "up\nup")
+    supervisor.add(stubborn)
+    wait_until_said(stubborn.log_path, "up")
+
+    supervisor.stop([([stubborn], 0.3), ([polite], 5)])
+
+    assert said[1:] == ["Killing stubborn, which did not end within 0.3 s"]
+    assert polite.exit_code() == 0
+    assert polite.log_path.read_text().endswith("bye\n")
+
+
+def test_says_that_it_cannot_go_on(tmp_path: Path) -> None:
+    """Else a disk that is full would end the supervision, and nobody would know."""
+    sleeper = child(tmp_path, "import time; time.sleep(60)")
+    changes: list[str] = []
+
+    def note() -> None:
+        if changes:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        changes.append("started")
+
+    supervisor = Supervisor(on_change=note, say=lambda _: None)
+    supervisor.add(sleeper)
+    supervisor.watch()
+    sleeper.signal(signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while supervisor.failure is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    supervisor.stop([([sleeper], 5)])
+
+    assert supervisor.failure is not None
+    assert "No space left on device" in supervisor.failure
+    assert not sleeper.is_running()
+
+
 def test_gives_up_on_what_cannot_stay_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(masan.supervisor, "_FIRST_BACKOFF_S", 0.01)
     said: list[str] = []
@@ -74,8 +126,7 @@ def test_gives_up_on_what_cannot_stay_up(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_groups_end_one_after_the_other_and_the_stubborn_are_killed(tmp_path: Path) -> None:
     said: list[str] = []
-    code = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: (print('bye'), sys.exit(0)))"
-    polite = child(tmp_path, f"{code}; print('up'); time.sleep(60)", "polite")
+    polite = child(tmp_path, POLITE, "polite")
     stubborn = child(tmp_path, STUBBORN, "stubborn")
     supervisor = Supervisor(on_change=lambda: None, say=said.append)
     for each in (polite, stubborn):
