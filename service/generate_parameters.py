@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field
 from model_store.image_id import MAX_WALK_FRAMES, MIN_WALK_FRAMES, Walk
 from service.archives.formats import archive_formats
 from service.errors import FieldError, InvalidParameterError, TooManyImagesError
+from service.generate_options import GenerateOptions, OptionsDep
 from service.generation import INTERACTIVE_MAX_IMAGES
 from service.parameters import (
     MAX_N,
@@ -24,7 +25,6 @@ from service.parameters import (
     plain_digits,
 )
 from service.problems import shown
-from service.webhooks import GenerateOptions, OptionsDep
 from worker.contract.messages import (
     DEFAULT_JPEG_QUALITY,
     ArchiveFormat,

@@ -7,9 +7,9 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from service.errors import request_errors
+from service.generate_options import GenerateOptions
 from service.problem_schema import Problem
 from service.problems import MEDIA_TYPE
-from service.webhooks import GenerateOptions
 
 _ANYWHERE = (401, 403, 413, 414, 422, 429, 431, 500, 503)
 _REFERENCE = {"$ref": "#/components/schemas/Problem"}

@@ -16,6 +16,7 @@ from service.auth import Principal, Scope, require, tenant_of
 from service.context import Services, ServicesDep
 from service.direct_route import DirectRoute
 from service.downloads import Conditions
+from service.generate_options import REQUEST_BODY, checked_webhook
 from service.generate_parameters import Asked, AskedDep
 from service.generation import RETRY_AFTER_S, GenerationRequest, class_counts
 from service.idempotency import REPLAYED, Answer, RequestMark, Reservation, checked_key
@@ -27,7 +28,6 @@ from service.routes.events import EVENT_SCHEMA, EVENT_STREAM, snapshot_of
 from service.routes.results import get_result
 from service.schemas import JobBody
 from service.submission import Submitted
-from service.webhooks import REQUEST_BODY, checked_webhook
 from worker.contract.messages import ArchiveFormat
 
 router = APIRouter(tags=["generate"], route_class=DirectRoute)
