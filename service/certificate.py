@@ -18,7 +18,7 @@ from model_store.errors import ModelStoreError
 from model_store.report import ExtractorReport, QualityReport
 from service.catalogue import ModelCatalogue
 from service.errors import ResultLostError
-from service.jobs import JobRecord
+from service.job_record import JobRecord
 from service.result_store import ResultStore
 from service.signing import SigningKey
 from worker.contract import keys

@@ -20,7 +20,7 @@ from service.archives.webdataset import webdataset
 from service.catalogue import ModelCatalogue
 from service.certificate import Certificates
 from service.errors import InvalidParameterError, ResultLostError
-from service.jobs import JobRecord
+from service.job_record import JobRecord
 from service.parquet_builds import ParquetBuilds, ParquetFile, ParquetSink
 from service.result_store import ResultStore
 from worker.contract import keys

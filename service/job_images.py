@@ -10,7 +10,8 @@ from typing import cast
 from service.errors import JobNotFinishedError, JobUnsuccessfulError, NotFoundError, ResultLostError
 from service.generation import RETRY_AFTER_S
 from service.job_archive import lost_part
-from service.jobs import JobRecord, regenerate_hint, regenerate_link
+from service.job_record import JobRecord
+from service.jobs import regenerate_hint, regenerate_link
 from service.result_store import ResultStore
 from worker.contract import keys
 from worker.contract.ledger import JobLedger

@@ -16,7 +16,8 @@ from redis import Redis
 
 from service.errors import FieldError, InvalidParameterError
 from service.ids import JOB_ID_PATTERN
-from service.jobs import JobRecord, JobService
+from service.job_record import JobRecord
+from service.jobs import JobService
 from service.key_ring import Principal
 from service.keys import Scope
 from worker.contract import keys

@@ -17,7 +17,7 @@ from service.generation import GenerationRequest
 from service.ids import JOB_ID_PATTERN
 from service.job_document import RETRYABLE
 from service.job_queue import JobQueue
-from service.job_record import JobRecord as JobRecord
+from service.job_record import JobRecord
 from service.key_ring import Principal
 from service.keys import Scope
 from service.storage_limits import StorageLimits
@@ -28,7 +28,6 @@ from worker.contract.ledger import JobLedger
 from worker.contract.messages import JobStatus
 from worker.contract.submit_script import ADMIT, LOOK, SUBMIT
 
-ACTIVE_JOBS = keys.ACTIVE_JOBS
 _COLLECTING_S = 5
 _SUBMIT = Script(SUBMIT)
 _LOOK = Script(LOOK)
@@ -140,7 +139,7 @@ class JobService:
         question = self._submitter.question(job.spec, missing, now, self._storage.room_bytes())
         answer = cast("list[str]", self._admit(keys=ADMIT_KEYS, args=[question]))
         fleet = self._submitter.admitted(missing, answer)
-        self.redis.zadd(ACTIVE_JOBS, {job_id: now})
+        self.redis.zadd(keys.ACTIVE_JOBS, {job_id: now})
         outcome = self.ledger.retry(
             job.spec,
             window=CHUNKS_PER_WORKER * fleet.live,

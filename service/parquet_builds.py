@@ -22,7 +22,7 @@ from redis.lock import Lock
 from service.archives.sources import ArchiveSourceError
 from service.errors import RequestError, ResultLostError, ResultNotReadyError
 from service.generation import RETRY_AFTER_S
-from service.jobs import JobRecord
+from service.job_record import JobRecord
 from service.result_store import ResultStore
 from worker.contract import keys
 

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 
 from service.drain import Drain
 from service.errors import QuotaExceededError, RateLimitedError, TooManyJobsError
-from service.jobs import JobRecord
+from service.job_record import JobRecord
 from service.key_ring import Principal, tenant_of
 from service.submission import Submitted
 from worker.contract import keys

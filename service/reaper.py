@@ -13,7 +13,8 @@ from redis.exceptions import LockError, RedisError
 
 from service.active_jobs import ActiveJob, active_jobs
 from service.job_queue import InFlight, JobQueue
-from service.jobs import ACTIVE_JOBS, JobRecord, JobService
+from service.job_record import JobRecord
+from service.jobs import JobService
 from service.reports import ReportService
 from service.result_store import ResultStore
 from service.storage_keeper import StorageKeeper
@@ -101,7 +102,7 @@ class Reaper:
         for block in active_jobs(self._redis):
             self._lock.reacquire()
             if ended := [job.job_id for job in block if job.is_over(now)]:
-                self._redis.zrem(ACTIVE_JOBS, *ended)
+                self._redis.zrem(keys.ACTIVE_JOBS, *ended)
             for job in block:
                 if job.status is JobStatus.CANCELING:
                     self._finish_canceling(job.job_id, at_work, now)

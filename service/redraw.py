@@ -22,7 +22,8 @@ from service.errors import (
 )
 from service.generation import GenerationRequest
 from service.job_images import JobImages
-from service.jobs import JobRecord, JobService
+from service.job_record import JobRecord
+from service.jobs import JobService
 from service.key_ring import Principal, tenant_of
 from service.rate_limits import RateLimits
 from service.result_store import ResultStore

@@ -11,7 +11,7 @@ from service.auth import JobReaderDep, Principal
 from service.context import Services, ServicesDep
 from service.errors import FieldError, InvalidParameterError
 from service.events import Snapshot
-from service.jobs import JobRecord
+from service.job_record import JobRecord
 from service.openapi import problems
 from service.parameters import JobIdParameter
 from service.preferences import negotiate

@@ -21,7 +21,7 @@ from service.generate_parameters import Asked, AskedDep
 from service.generation import RETRY_AFTER_S, GenerationRequest, class_counts
 from service.idempotency import REPLAYED, Answer, RequestMark, Reservation, checked_key
 from service.ids import new_job_id
-from service.jobs import JobRecord
+from service.job_record import JobRecord
 from service.openapi import problems
 from service.preferences import MAX_WAIT_S, Preferences, negotiate, parse_prefer
 from service.routes.events import EVENT_SCHEMA, EVENT_STREAM, snapshot_of

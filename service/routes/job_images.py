@@ -12,7 +12,7 @@ from service.context import ServicesDep
 from service.downloads import ConditionsDep, Download, download_answers, send
 from service.errors import FieldError, InvalidParameterError
 from service.generation import RETRY_AFTER_S
-from service.jobs import JobRecord
+from service.job_record import JobRecord
 from service.openapi import problems
 from service.parameters import JobIdParameter
 from worker.contract.messages import ImageFormat, ImageRow

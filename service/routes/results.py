@@ -13,7 +13,7 @@ from service.auth import JobReaderDep
 from service.context import Services, ServicesDep
 from service.downloads import ConditionsDep, Download, download_answers, send
 from service.job_images import not_made
-from service.jobs import JobRecord
+from service.job_record import JobRecord
 from service.openapi import problems
 from service.parameters import JobIdParameter
 from worker.contract import keys

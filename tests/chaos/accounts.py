@@ -5,7 +5,6 @@ from typing import cast
 
 from redis import Redis
 
-from service.jobs import ACTIVE_JOBS
 from service.storage_keeper import OWNER, SWEPT_AT
 from worker.contract import keys
 
@@ -51,7 +50,7 @@ def unfinished(redis: "Redis") -> dict[str, int]:
         _QUEUE: redis.llen(_QUEUE),
         _INTERMEDIATE: redis.llen(_INTERMEDIATE),
         _STARTED: redis.zcard(_STARTED),
-        ACTIVE_JOBS: redis.zcard(ACTIVE_JOBS),
+        keys.ACTIVE_JOBS: redis.zcard(keys.ACTIVE_JOBS),
     }
     return {name: size for name, size in sizes.items() if size}
 

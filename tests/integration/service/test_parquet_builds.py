@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 
 from service.errors import ResultLostError, ResultNotReadyError
-from service.jobs import JobRecord
+from service.job_record import JobRecord
 from service.parquet_builds import ParquetBuilds, ParquetFile, ParquetSink
 from service.result_store import ResultStore
 from tests.integration.service.harness import Service

@@ -12,7 +12,7 @@ from redis import Redis
 
 from service.drain import Drain
 from service.errors import RateLimitedError, TooManyJobsError
-from service.jobs import JobRecord
+from service.job_record import JobRecord
 from service.key_ring import Principal
 from service.keys import KeyLimits, Scope
 from service.rate_limits import DAY_S, RESERVED_S, RateLimits, Standing, seconds_left, standing_var

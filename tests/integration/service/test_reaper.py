@@ -9,7 +9,6 @@ from rq.job import JobStatus as ChunkStatus
 from rq.registry import StartedJobRegistry
 
 from service.context import Services
-from service.jobs import ACTIVE_JOBS
 from service.reaper import GRACE_S, LOCK, LOCK_S, MAX_LOSSES, TOMBSTONE_S, Reaper
 from service.settings import ServiceSettings
 from tests.integration.service.harness import Service
@@ -146,7 +145,7 @@ def test_crash_between_record_and_queue_is_mended(
     orphan = spec.model_copy(update={"job_id": "job_01KAQ3V5T8X2M4N6P8R0S2T4V6"})
     lose_queue(service)
     now = service.clock()
-    service.redis.zadd(ACTIVE_JOBS, {orphan.job_id: now})
+    service.redis.zadd(keys.ACTIVE_JOBS, {orphan.job_id: now})
     write_job(service.redis, orphan, now=now, expires_at=now + 60)
 
     run_past_grace(reaper, service)
@@ -194,7 +193,7 @@ def test_finished_jobs_leave_the_active_set(service: Service, reaper: Reaper) ->
 
     reaper.run_once(service.clock())
 
-    assert service.redis.zrange(ACTIVE_JOBS, 0, -1) == [running]
+    assert service.redis.zrange(keys.ACTIVE_JOBS, 0, -1) == [running]
 
 
 def test_only_one_process_reaps_at_a_time(service: Service, reaper: Reaper) -> None:

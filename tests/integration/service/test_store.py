@@ -13,7 +13,6 @@ from redis import Redis
 
 from service.context import Services
 from service.errors import StoreFullError
-from service.jobs import ACTIVE_JOBS
 from service.result_store import ResultStore
 from service.settings import ServiceSettings
 from service.storage_keeper import ORPHAN_S, OWNER, SWEEP_S, SWEPT_AT, StorageKeeper
@@ -146,7 +145,7 @@ def test_a_job_without_room_is_refused_and_leaves_nothing(
 
     added = set(cast("list[str]", service.redis.keys("*"))) - set(before) - {OWNER, SWEPT_AT}
     assert {key for key in added if "job" in key} == set()
-    assert not service.redis.exists(ACTIVE_JOBS)
+    assert not service.redis.exists(keys.ACTIVE_JOBS)
     assert list(results.glob("job_*")) == []
 
 

@@ -2,7 +2,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import cast
 
 import pytest
@@ -57,13 +57,13 @@ def test_images_are_those_of_plain_sampling(sampler: Sampler, loaded: LoadedGene
 
 
 class _Counting:
-    """A generator that counts its passes and may wait in each or fail."""
+    """A generator that counts its passes and may wait in each for `go`, or fail."""
 
     latent_dim, class_count, resolution = 16, 2, 16
 
-    def __init__(self, seconds: float = 0.0, error: Exception | None = None) -> None:
+    def __init__(self, go: threading.Event | None = None, error: Exception | None = None) -> None:
         self.passes = 0
-        self._seconds = seconds
+        self._go = go
         self._error = error
 
     def parameters(self) -> Iterator[Tensor]:
@@ -71,22 +71,25 @@ class _Counting:
 
     def __call__(self, z: Tensor, label: Tensor) -> Tensor:  # noqa: ARG002 - a generator's signature
         self.passes += 1
-        time.sleep(self._seconds)
+        if self._go is not None:
+            self._go.wait(10)
         if self._error is not None:
             raise self._error
         return torch.zeros(z.shape[0], 3, 16, 16)
 
 
 def test_what_has_not_begun_is_not_drawn_after_a_stop(sampler: Sampler, tiny_checkpoint: Checkpoint) -> None:
-    generator = _Counting(seconds=0.01)
+    go = threading.Event()
+    generator = _Counting(go)
     loaded = LoadedGenerator(tiny_checkpoint, cast("Generator", generator))
     batches = sampler.draw(loaded, _ids(tiny_checkpoint, 200), 1)
 
     next(batches)
     batches.close()
-    time.sleep(0.2)
+    go.set()
 
-    assert generator.passes <= 5
+    list(sampler.draw(loaded, _ids(tiny_checkpoint, 1), 1))  # whose turn comes after that of all of those
+    assert generator.passes <= sampler.threads + 1
 
 
 def test_pixels_that_are_not_finite_are_told(sampler: Sampler, tiny_checkpoint: Checkpoint) -> None:
@@ -113,17 +116,14 @@ def test_warm_up_draws_on_every_thread(sampler: Sampler, loaded: LoadedGenerator
 
 
 def test_encoding_overlaps_with_drawing(tiny_checkpoint: Checkpoint) -> None:
-    generator = _Counting(seconds=0.02)
+    generator = _Counting()
     loaded = LoadedGenerator(tiny_checkpoint, cast("Generator", generator))
     sampler = Sampler(CPU, threads=1, encode_threads=1, timeout_s=NO_GUARD_S, metrics=WorkerMetrics(CPU))
 
     batches = sampler.draw(loaded, _ids(tiny_checkpoint, 8), 1)
     next(batches)
-    passes_before_the_caller_asked_again = generator.passes
-    time.sleep(0.1)
 
-    assert generator.passes > 1
-    assert generator.passes >= passes_before_the_caller_asked_again
+    _until(lambda: generator.passes > 1)  # though the caller does not ask again
     batches.close()
     sampler.close()
 
@@ -144,7 +144,15 @@ with _hang_guard(0.2):
 
 
 def test_a_pass_in_time_ends_nothing(sampler: Sampler, loaded: LoadedGenerator) -> None:
-    list(sampler.draw(loaded, _ids(loaded.checkpoint, 4), 1))
-    time.sleep(0.05)
+    before = set(threading.enumerate())
 
-    assert not [t for t in threading.enumerate() if isinstance(t, threading.Timer)]
+    list(sampler.draw(loaded, _ids(loaded.checkpoint, 4), 1))
+
+    _until(lambda: not any(isinstance(t, threading.Timer) for t in set(threading.enumerate()) - before))
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.01)
