@@ -18,10 +18,11 @@ from service.ids import JOB_ID_PATTERN
 from service.job_document import RETRYABLE
 from service.job_queue import JobQueue
 from service.job_record import JobRecord
+from service.job_view import JobView
 from service.key_ring import Principal
 from service.keys import Scope
 from service.storage_limits import StorageLimits
-from service.submission import ADMIT_KEYS, CHUNKS_PER_WORKER, Submission, Submitted, Submitter
+from service.submission import ADMIT_KEYS, CHUNKS_PER_WORKER, Submission, Submitter
 from worker.contract import keys
 from worker.contract.chunk_records import QUEUE_KEY
 from worker.contract.ledger import JobLedger
@@ -72,7 +73,7 @@ class JobService:
             if submitted := self._submitter.conclude(sent, answer):
                 return submitted.job
 
-    async def submit_soon(self, request: GenerationRequest, now: float) -> Submitted:
+    async def submit_soon(self, request: GenerationRequest, now: float) -> JobView:
         """As `submit`, for the event loop: nothing blocks it, and jobs of one moment travel together."""
         request.check()
         room_bytes = await self._storage.room_bytes_soon()
@@ -80,24 +81,29 @@ class JobService:
             sent: Submission = self._submitter.submission(request, now, room_bytes)
             answer = await self._commands.call(_SUBMIT, sent.keys, sent.arguments)
             if answer[0] == "known":
-                return await self._look(sent.spec.job_id) or Submitted(self._known(sent.spec.job_id), None)
+                return await self.find_soon(sent.spec.job_id) or JobView(self._known(sent.spec.job_id), None)
             if submitted := self._submitter.conclude(sent, answer):
                 return submitted
 
-    async def find_soon(self, job_id: str) -> Submitted | None:
-        """As `find`, with its place in the line; one round trip."""
-        return await self._look(job_id)
+    async def find_soon(self, job_id: str) -> JobView | None:
+        """As `find`, for the event loop, with its place in the line; one round trip."""
+        if not JOB_ID_PATTERN.match(job_id):
+            return None
+        text, place = await self._commands.call(
+            _LOOK, [keys.job_key(job_id), keys.done_key(job_id), QUEUE_KEY], [job_id]
+        )
+        return JobView(JobRecord.from_hash(json.loads(text)), place or None) if text else None
 
-    async def look(self, job_id: str, principal: Principal) -> Submitted:
-        """As `get`, with its place in the line; one round trip. Raises NotFoundError."""
-        found = await self._look(job_id)
+    async def get_soon(self, job_id: str, principal: Principal) -> JobView:
+        """As `get`, for the event loop, with its place in the line. Raises NotFoundError."""
+        found = await self.find_soon(job_id)
         if found is None or not may_see(principal, found.job):
             raise _unknown_job(job_id)
         return found
 
-    async def look_unexpired(self, job_id: str, now: float, principal: Principal) -> Submitted:
-        """As `look`. Raises NotFoundError, and ResultExpiredError once the job's images may be gone."""
-        found = await self.look(job_id, principal)
+    async def get_unexpired_soon(self, job_id: str, now: float, principal: Principal) -> JobView:
+        """As `get_soon`. Raises NotFoundError, and ResultExpiredError once the job's images may be gone."""
+        found = await self.get_soon(job_id, principal)
         _check_unexpired(found.job, now)
         return found
 
@@ -195,14 +201,6 @@ class JobService:
         if job is None:
             raise _unknown_job(job_id)
         return job
-
-    async def _look(self, job_id: str) -> Submitted | None:
-        if not JOB_ID_PATTERN.match(job_id):
-            return None
-        text, place = await self._commands.call(
-            _LOOK, [keys.job_key(job_id), keys.done_key(job_id), QUEUE_KEY], [job_id]
-        )
-        return Submitted(JobRecord.from_hash(json.loads(text)), place or None) if text else None
 
 
 def may_see(principal: Principal, job: JobRecord) -> bool:

@@ -20,8 +20,8 @@ from redis.exceptions import RedisError
 from service.drain import Drain
 from service.errors import QuotaExceededError, RateLimitedError, TooManyJobsError
 from service.job_record import JobRecord
+from service.job_view import JobView
 from service.key_ring import Principal, tenant_of
-from service.submission import Submitted
 from worker.contract import keys
 
 logger = logging.getLogger(__name__)
@@ -232,8 +232,8 @@ class RateLimits:
             logger.warning("quota could not be given back", extra=extra)
 
     async def admit_soon(
-        self, principal: Principal, images: int, now: float, start: Callable[[], Awaitable[Submitted]]
-    ) -> Submitted:
+        self, principal: Principal, images: int, now: float, start: Callable[[], Awaitable[JobView]]
+    ) -> JobView:
         """As `admit`, for a `start` that looks itself whether jobs are accepted; does not block."""
         if not limits_jobs(principal):
             return await start()

@@ -8,9 +8,9 @@ import orjson
 from service.errors import DrainingError, NoWorkerError, QueueFullError, RequestError
 from service.generation import GenerationRequest
 from service.ids import new_job_id
-from service.job_document import job_document
 from service.job_queue import seconds_until
 from service.job_record import JobRecord
+from service.job_view import JobView
 from service.storage_limits import UNKNOWN_SIDE_PX, StorageLimits, guessed_bytes
 from service.telemetry import current_traceparent
 from service.workers import chunk_size, first_chunk_size
@@ -75,19 +75,6 @@ class Submission:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Submitted:
-    """A job and its first chunk's place in the line, None for one that was known already."""
-
-    job: JobRecord
-    place: int | None
-
-    def to_json(self, now: float) -> bytes:
-        """What answers tell of it. now: epoch seconds."""
-        document = job_document(self.job, queue_position=self.place, now=now)
-        return orjson.dumps(document, option=orjson.OPT_UTC_Z)
-
-
 class Submitter:
     """Makes submissions, and reads what became of them. Keeps nothing but the fleet as it was last seen."""
 
@@ -142,14 +129,14 @@ class Submitter:
             arguments += ChunkRecord.of(spec.chunk(index))
         return Submission(spec, next_chunk, _FLEET_KEYS + _job_keys(spec), arguments, now, expires_at)
 
-    def conclude(self, sent: Submission, answer: list[str]) -> Submitted | None:
+    def conclude(self, sent: Submission, answer: list[str]) -> JobView | None:
         """The job that was taken; None where it is to be sent again, for the fleet is another one by now.
 
         Raises DrainingError, NoWorkerError, QueueFullError, StoreFullError. Not for an answer `known`.
         """
         verdict, *rest = answer
         if verdict == "taken":
-            return Submitted(sent.taken(ahead=bool(int(rest[1]))), int(rest[0]))
+            return JobView(sent.taken(ahead=bool(int(rest[1]))), int(rest[0]))
         if verdict == "fleet":
             self._fleet = Fleet.parse(rest[0])
             return None

@@ -12,11 +12,11 @@ from service.context import Services, ServicesDep
 from service.errors import FieldError, InvalidParameterError
 from service.events import Snapshot
 from service.job_record import JobRecord
+from service.job_view import JobView
 from service.openapi import problems
 from service.parameters import JobIdParameter
 from service.preferences import negotiate
 from service.problems import shown
-from service.submission import Submitted
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
@@ -73,7 +73,7 @@ def snapshot_of(services: Services, job: JobRecord, principal: Principal) -> Sna
     def read() -> str:
         now = services.jobs.get(job.job_id, principal)
         position = services.jobs.queue_position(now)
-        return Submitted(now, position).to_json(services.clock()).decode()
+        return JobView(now, position).to_json(services.clock()).decode()
 
     async def snapshot() -> str:
         return await run_in_threadpool(read)

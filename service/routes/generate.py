@@ -22,12 +22,12 @@ from service.generation import RETRY_AFTER_S, GenerationRequest, class_counts
 from service.idempotency import REPLAYED, Answer, RequestMark, Reservation, checked_key
 from service.ids import new_job_id
 from service.job_record import JobRecord
+from service.job_view import JobView
 from service.openapi import problems
 from service.preferences import MAX_WAIT_S, Preferences, negotiate, parse_prefer
 from service.routes.events import EVENT_SCHEMA, EVENT_STREAM, snapshot_of
 from service.routes.results import get_result
 from service.schemas import JobBody
-from service.submission import Submitted
 from worker.contract.messages import ArchiveFormat
 
 router = APIRouter(tags=["generate"], route_class=DirectRoute)
@@ -159,7 +159,7 @@ class _Turn:
             return await self._told(held, Answer("events", job_id, 200, _headers(job, Preferences())))
         if self.wanted.patience_s and not job.status.is_final:
             await self.services.events.wait_for_end(job_id, self.wanted.patience_s, self._keep_on(held))
-            submitted = await self.services.jobs.look(job_id, self.principal)
+            submitted = await self.services.jobs.get_soon(job_id, self.principal)
             job = submitted.job
         headers = _headers(job, self.wanted.preferences)
         if job.status.is_final and self.wanted.is_archive:
@@ -196,7 +196,7 @@ class _Turn:
         response.headers.update(answer.headers)
         return response
 
-    async def _submit(self, job_id: str, *, may_be_known: bool) -> Submitted:
+    async def _submit(self, job_id: str, *, may_be_known: bool) -> JobView:
         services = self.services
         if may_be_known and (known := await services.jobs.find_soon(job_id)) is not None:
             return known  # by a request with the same key, whose process died

@@ -13,11 +13,11 @@ from service.context import Services, ServicesDep
 from service.direct_route import DirectRoute
 from service.generation import RETRY_AFTER_S
 from service.job_listing import Cursor, JobFilter, page_of_jobs
+from service.job_view import JobView
 from service.openapi import problems
 from service.parameters import JobIdParameter
 from service.preferences import parse_prefer
 from service.schemas import JobBody, JobListBody
-from service.submission import Submitted
 from worker.contract.messages import JobStatus
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=DirectRoute)
@@ -159,17 +159,17 @@ def delete_job(services: ServicesDep, principal: JobWriterDep, job_id: JobIdPara
     services.jobs.delete(job_id, services.clock(), principal)
 
 
-async def _look(services: Services, job_id: str, principal: Principal) -> tuple[Submitted, str]:
+async def _look(services: Services, job_id: str, principal: Principal) -> tuple[JobView, str]:
     """The job and a weak ETag over all of it that does not change with time alone."""
-    found = await services.jobs.look_unexpired(job_id, services.clock(), principal)
+    found = await services.jobs.get_unexpired_soon(job_id, services.clock(), principal)
     job = found.job
     state = f"{job.job_id}/{job.attempt}/{job.status}/{job.done}/{job.rejected}"
     return found, f'W/"{hashlib.sha256(state.encode()).hexdigest()[:16]}"'
 
 
 async def _wait_for_change(
-    services: Services, principal: Principal, found: Submitted, etag: str, wait_s: int
-) -> tuple[Submitted, str]:
+    services: Services, principal: Principal, found: JobView, etag: str, wait_s: int
+) -> tuple[JobView, str]:
     deadline = asyncio.get_running_loop().time() + wait_s
     current, current_etag = found, etag
     while current_etag == etag and not current.job.status.is_final and not services.stopping.is_set():

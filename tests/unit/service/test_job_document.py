@@ -8,8 +8,8 @@ import pytest
 from model_store.image_id import Walk
 from service.job_document import job_document
 from service.job_record import JobRecord
+from service.job_view import JobView
 from service.schemas import JobBody
-from service.submission import Submitted
 from worker.contract.messages import ClassCount, ImageEncoding, JobSpec, JobStatus, ModelRef
 
 NOW = 1_900_000_000.0
@@ -64,7 +64,7 @@ RECORDS = {
 def test_both_ways_to_the_text_give_the_same(name: str, place: int | None) -> None:
     job = RECORDS[name]
 
-    quick = Submitted(job, place).to_json(NOW)
+    quick = JobView(job, place).to_json(NOW)
 
     described = JobBody.of(job, queue_position=place, now=NOW)
     assert quick.decode() == described.model_dump_json(by_alias=True)
@@ -102,6 +102,6 @@ def test_it_links_to_what_there_is(name: str, links: set[str]) -> None:
 
 
 def test_a_failure_is_told_by_code_and_message() -> None:
-    told = json.loads(Submitted(RECORDS["failed"], None).to_json(NOW))
+    told = json.loads(JobView(RECORDS["failed"], None).to_json(NOW))
 
     assert told["error"] == {"code": "worker_lost", "message": "gone"}
