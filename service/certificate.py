@@ -17,9 +17,8 @@ from model_store.certificate import STATEMENT, ClassQuality, JudgedFigures, Runn
 from model_store.errors import ModelStoreError
 from model_store.report import ExtractorReport, QualityReport
 from service.catalogue import ModelCatalogue
-from service.errors import ResultLostError
 from service.job_record import JobRecord
-from service.result_store import ResultStore
+from service.result_store import ResultStore, lost_part
 from service.signing import SigningKey
 from worker.contract import keys
 from worker.contract.ledger import JobLedger
@@ -105,9 +104,7 @@ class Certificates:
                 contents.add(rows, chunk.count)
         except (OSError, ValueError, KeyError) as error:
             logger.error("result lost", extra={"job_id": job.job_id, "reason": repr(error)})
-            raise ResultLostError(
-                f"Part {index} of job {job.job_id} is missing or damaged; ask for the images again."
-            ) from error
+            raise lost_part(job.job_id, index) from error
         return contents
 
     def _quality_of(self, model: ModelRef) -> "_Quality":

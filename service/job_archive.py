@@ -22,7 +22,7 @@ from service.certificate import Certificates
 from service.errors import InvalidParameterError, ResultLostError
 from service.job_record import JobRecord
 from service.parquet_builds import ParquetBuilds, ParquetFile, ParquetSink
-from service.result_store import ResultStore
+from service.result_store import ResultStore, lost_part
 from worker.contract import keys
 from worker.contract.ledger import JobLedger
 from worker.contract.messages import ChunkResult, ClassCount, ModelRef
@@ -146,7 +146,7 @@ class JobArchives:
             if present.get(path) != size:
                 reason = f"has {present[path]} bytes instead of {size}" if path in present else "is missing"
                 logger.error("result lost", extra={"job_id": job.job_id, "path": path, "reason": reason})
-                raise lost_part(job, int(path.rsplit("/", 1)[-1].split(".")[0]))
+                raise lost_part(job.job_id, int(path.rsplit("/", 1)[-1].split(".")[0]))
 
     def _class_names(self, model: ModelRef, parts: tuple[ClassCount, ...]) -> list[str]:
         """In the order of their labels. Where the checkpoint is gone, others than the job's get a number."""
@@ -156,13 +156,6 @@ class JobArchives:
         except ModelStoreError:
             known = {part.class_index: part.class_slug for part in parts}
             return [known.get(label, f"class_{label}") for label in range(max(known) + 1)]
-
-
-def lost_part(job: JobRecord, chunk_index: int) -> ResultLostError:
-    """What a client is told of a chunk whose files are not what they were."""
-    return ResultLostError(
-        f"Part {chunk_index} of job {job.job_id} is missing or damaged; ask for the images again."
-    )
 
 
 class _Chunks:
@@ -193,7 +186,7 @@ class _Chunks:
     def lost(self, error: Exception) -> ResultLostError:
         """For what was raised on the way."""
         logger.error("result lost", extra={"job_id": self._job.job_id, "reason": repr(error)})
-        return lost_part(self._job, self._index)
+        return lost_part(self._job.job_id, self._index)
 
 
 def _stored(file: ParquetFile) -> JobArchive:

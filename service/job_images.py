@@ -9,10 +9,9 @@ from typing import cast
 
 from service.errors import JobNotFinishedError, JobUnsuccessfulError, NotFoundError, ResultLostError
 from service.generation import RETRY_AFTER_S
-from service.job_archive import lost_part
 from service.job_record import JobRecord
 from service.jobs import regenerate_hint, regenerate_link
-from service.result_store import ResultStore
+from service.result_store import ResultStore, lost_part
 from worker.contract import keys
 from worker.contract.ledger import JobLedger
 from worker.contract.messages import ChunkResult, ImageRow, JobSpec
@@ -126,7 +125,7 @@ class JobImages:
     def _lost(self, job: JobRecord, chunk_index: int, reason: str) -> ResultLostError:
         extra = {"job_id": job.job_id, "chunk_index": chunk_index, "reason": reason}
         logger.error("result lost", extra=extra)
-        return lost_part(job, chunk_index)
+        return lost_part(job.job_id, chunk_index)
 
 
 def not_made(job: JobRecord, what: str) -> JobNotFinishedError | JobUnsuccessfulError:

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import BinaryIO
 
 from model_store.file_store import FileStore
+from service.errors import ResultLostError
 from service.ids import JOB_ID_PATTERN
 from worker.contract import keys
 
@@ -126,3 +127,10 @@ class ResultStore:
         for file in self._files.files(folder):
             if file.is_aside and file.modified_at < before:
                 yield file.path
+
+
+def lost_part(job_id: str, chunk_index: int) -> ResultLostError:
+    """What a client is told of a chunk whose files are not what they were."""
+    return ResultLostError(
+        f"Part {chunk_index} of job {job_id} is missing or damaged; ask for the images again."
+    )
