@@ -10,7 +10,7 @@ from typing import cast
 from service.errors import JobNotFinishedError, JobUnsuccessfulError, NotFoundError, ResultLostError
 from service.generation import RETRY_AFTER_S
 from service.job_record import JobRecord
-from service.jobs import regenerate_hint, regenerate_link
+from service.regenerate import regenerate_hint, regenerate_link
 from service.result_store import ResultStore, lost_part
 from worker.contract import keys
 from worker.contract.ledger import JobLedger

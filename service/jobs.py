@@ -1,8 +1,7 @@
-"""Jobs: admitting, reading, listing and canceling them. The ledger holds their state."""
+"""Jobs: admitting, reading, retrying, canceling and deleting them. The ledger holds their state."""
 
 import json
 from typing import cast
-from urllib.parse import urlencode
 
 from redis import Redis
 
@@ -21,6 +20,7 @@ from service.job_record import JobRecord
 from service.job_view import JobView
 from service.key_ring import Principal
 from service.keys import Scope
+from service.regenerate import regenerate_hint, regenerate_link
 from service.storage_limits import StorageLimits
 from service.submission import ADMIT_KEYS, CHUNKS_PER_WORKER, Submission, Submitter
 from worker.contract import keys
@@ -214,38 +214,6 @@ def _check_unexpired(job: JobRecord, now: float) -> None:
         raise ResultExpiredError(
             f"Job {job.job_id} {happened}. {regenerate_hint(job)}", headers=regenerate_link(job)
         )
-
-
-def regenerate_hint(job: JobRecord) -> str:
-    """A sentence with the request that makes the same images again."""
-    mix = {part.class_slug: part.count for part in job.spec.parts}
-    body = f" with the body {json.dumps({'mix': mix})}" if len(mix) > 1 else ""
-    return f"The same images come from POST {regenerate_path(job)}{body}."
-
-
-def regenerate_link(job: JobRecord) -> dict[str, str]:
-    """The same for programs, as a header."""
-    return {"Link": f'<{regenerate_path(job)}>; rel="regenerate"'}
-
-
-def regenerate_path(job: JobRecord) -> str:
-    """The request that makes the same images again; a mix besides needs its body."""
-    spec = job.spec
-    asked: dict[str, str | int] = {}
-    if len(spec.parts) == 1:
-        asked = {"class": spec.parts[0].class_slug, "n": spec.total}
-    asked |= {"seed": spec.seed, "truncation": f"{spec.truncation:g}", "model": spec.model.reference}
-    chosen = {
-        "walk_to_seed": (None if spec.walk is None else spec.walk.to_seed, None),
-        "format": (spec.format, "zip"),
-        "image_format": (spec.encoding.format, "png"),
-        "quality": (spec.encoding.quality, None),
-        "gate": (spec.gate.value, "default"),
-    }
-    asked |= {
-        name: value for name, (value, default) in chosen.items() if value is not None and value != default
-    }
-    return f"/generate?{urlencode(asked, safe='@')}"
 
 
 def _not_retryable(job: JobRecord) -> JobNotRetryableError:
