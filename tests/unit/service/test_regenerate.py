@@ -13,6 +13,7 @@ SPEC = JobSpec(
     model=ModelRef(name="b-all", version="2", digest="ab" * 32),
     parts=(PRO_B,),
     seed=2**64 - 1,
+    gate=GateLevel.DEFAULT,
     chunk_images=4,
 )
 ASKED = {"class": "pro_b", "n": "7", "seed": str(2**64 - 1), "truncation": "1", "model": "b-all@2"}
