@@ -97,8 +97,14 @@ class Presence:
             logger.warning("heartbeat failed", extra={"reason": str(error)})
 
     def _publish(self) -> None:
+        """What is written last is what was so last: a heartbeat must not undo a change told beside it."""
+        with self._writing:
+            if not self._stop.is_set():
+                self._redis.hset(self._registry, self._name, json.dumps(self._entry()))
+
+    def _entry(self) -> dict[str, Any]:
         manifest = self._checkpoint.manifest if self._checkpoint else None
-        entry = self._facts | {
+        return self._facts | {
             "state": self._state,
             "device": self._device,
             "model": manifest.name if manifest else None,
@@ -109,6 +115,3 @@ class Presence:
             "pid": os.getpid(),
             "error": self._error,
         }
-        with self._writing:
-            if not self._stop.is_set():
-                self._redis.hset(self._registry, self._name, json.dumps(entry))

@@ -3,9 +3,11 @@
 import io
 import json
 import tarfile
+import threading
 import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from model_store.image_id import ImageId
 from model_store.store import Checkpoint, ModelStore
 from tests.checkpoints import publish_tiny
 from tests.worker_stack import Stack
+from worker import presence as presence_module
 from worker.chunks import Claim, Outcome
 from worker.contract import keys
 from worker.contract.chunk_queue import enqueue_chunk
@@ -264,6 +267,30 @@ def test_what_a_thread_tells_after_the_worker_left_does_not_bring_it_back(
     process.presence.set_model(tiny_checkpoint)
 
     assert stack.redis.hlen(keys.WORKERS) == 0
+
+
+def test_a_heartbeat_does_not_undo_a_change_told_beside_it(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    presence = WorkerProcess(stack.settings(worker_name="one")).presence
+    presence.set_state("idle")
+    written, told = threading.Event(), threading.Event()
+
+    def slow_clock() -> float:
+        if threading.current_thread() is beating:  # with what it will tell of the state in its hands
+            written.set()
+            told.wait(0.3)
+        return 0.0
+
+    beating = threading.Thread(target=presence._try_publish)
+    monkeypatch.setattr(presence_module, "time", SimpleNamespace(time=slow_clock))
+    beating.start()
+    assert written.wait(10)
+    presence.set_state("busy")
+    told.set()
+    beating.join()
+
+    assert json.loads(str(stack.redis.hget(keys.WORKERS, "one")))["state"] == "busy"
 
 
 def test_a_seed_of_64_bits_survives_the_queue(stack: Stack, tiny_checkpoint: Checkpoint) -> None:
