@@ -8,6 +8,7 @@ from model_store.errors import ModelNotFoundError, ModelStoreError
 from model_store.report import QualityReport, read_report
 from model_store.report_page import read_report_page
 from model_store.store import AliasChange, Checkpoint, ModelStore
+from service.errors import NotFoundError
 
 _KEEP_S = 5.0
 """A promotion is seen at the latest after this long."""
@@ -38,6 +39,14 @@ class ModelCatalogue:
             return None
         checkpoint: Checkpoint = found[1]
         return checkpoint
+
+    def of_version(self, name: str, version: str) -> Checkpoint:
+        """A version that is there. Raises NotFoundError, ModelStoreError."""
+        if version not in self.versions(name):
+            raise NotFoundError(
+                f"There is no version {version[:100]!r} of a model {name[:100]!r}; see /models."
+            )
+        return self.resolve(f"{name}@{version}")
 
     def by_digest(self, prefix: str) -> Checkpoint:
         """The checkpoint whose digest begins so; the newest if the same weights were published twice.

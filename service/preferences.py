@@ -80,6 +80,12 @@ def negotiate(accept: str | None, offers: Sequence[str]) -> str:
     return offers[-position]
 
 
+def prefers(accept: str | None, media_type: str, other: str) -> bool:
+    """Whether the client wants `media_type` more than `other`; refuses nobody, as `negotiate` would."""
+    ranges = list(_ranges(accept or ""))
+    return _weight_of(media_type, ranges) > _weight_of(other, ranges)
+
+
 def _ranges(accept: str) -> Iterator[tuple[str, float]]:
     """Media ranges with their weights, without other parameters; what cannot be read is no range."""
     for item in accept.split(","):

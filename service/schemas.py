@@ -5,11 +5,20 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from model_store.manifest import Manifest
 from model_store.report import ClassChecks, ClassFigures, MeanFigures, Utility
 from model_store.store import AliasChange
 from service.job_document import job_document
 from service.job_record import JobRecord
-from worker.contract.messages import ArchiveFormat, GateLevel, ImageFormat, JobStatus, Priority, ReportStatus
+from worker.contract.messages import (
+    ArchiveFormat,
+    GateLevel,
+    ImageFormat,
+    JobStatus,
+    ModelRef,
+    Priority,
+    ReportStatus,
+)
 from worker.contract.report_ledger import ReportRecord
 
 EXAMPLE_JOB_ID = "job_01KAQ3V5T8X2M4N6P8R0S2T4V6"
@@ -70,6 +79,10 @@ class ModelBody(_Body):
     name: str
     version: str
     digest: str
+
+    @classmethod
+    def of(cls, model: Manifest | ModelRef) -> "ModelBody":
+        return cls(name=model.name, version=model.version, digest=f"sha256:{model.digest}")
 
 
 class ProgressBody(_Body):
@@ -261,7 +274,7 @@ class ReportJobBody(_Body):
         return cls(
             id=record.report_id,
             status=record.status,
-            model=ModelBody(name=model.name, version=model.version, digest=f"sha256:{model.digest}"),
+            model=ModelBody.of(model),
             n=record.request.n,
             progress=ReportProgressBody(stage=record.stage, done=record.done, total=record.total),
             created_at=_time(record.created_at),

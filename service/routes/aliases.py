@@ -57,10 +57,10 @@ class AliasBody(BaseModel):
 
     @classmethod
     def of(cls, state: AliasState) -> "AliasBody":
-        manifest, change = state.checkpoint.manifest, state.change
+        change = state.change
         return cls(
             alias=state.alias,
-            model=ModelBody(name=manifest.name, version=manifest.version, digest=f"sha256:{manifest.digest}"),
+            model=ModelBody.of(state.checkpoint.manifest),
             action=change.action if change else None,
             previous=change.previous if change else None,
             changed_at=change.at if change else None,

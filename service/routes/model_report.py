@@ -6,11 +6,13 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Header, Response
 
 from model_store.report import QualityReport
+from model_store.store import Checkpoint
 from service.auth import Scope, require
 from service.byte_range import etag_matches
 from service.context import Services, ServicesDep
 from service.errors import NotFoundError
 from service.openapi import problems
+from service.preferences import prefers
 
 router = APIRouter(tags=["models"], dependencies=[require(Scope.MODELS_READ)])
 
@@ -45,10 +47,9 @@ def get_model_report(
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """The newest report of the checkpoint: what `report.json` holds, or the page made of it."""
-    if version not in services.models.versions(name):
-        raise NotFoundError(f"There is no version {version[:100]!r} of a model {name[:100]!r}; see /models.")
-    media_type = _HTML if prefers_html(accept) else _JSON
-    content = _content(services, f"{name}@{version}", media_type)
+    checkpoint = services.models.of_version(name, version)
+    media_type = _HTML if prefers(accept, _HTML, _JSON) else _JSON
+    content = _content(services, checkpoint, media_type)
     if content is None:
         raise NotFoundError(f"{name}@{version} has no quality report.")
     headers = {**_HEADERS, "ETag": f'"{hashlib.sha256(content).hexdigest()[:32]}"'}
@@ -57,32 +58,7 @@ def get_model_report(
     return Response(content, media_type=media_type, headers=headers)
 
 
-def prefers_html(accept: str | None) -> bool:
-    """Whether an `Accept` header wants HTML more than JSON. Source: RFC 9110, section 12.5.1."""
-    weights = {}
-    for part in (accept or "").split(","):
-        media_range, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        weights[media_range] = _weight(parameters)
-    return _weight_of(_HTML, weights) > _weight_of(_JSON, weights)
-
-
-def _weight(parameters: list[str]) -> float:
-    """Of a media range; 0 for what is no number."""
-    given = next((text[2:] for text in parameters if text.startswith("q=")), "1")
-    try:
-        return float(given)
-    except ValueError:
-        return 0.0
-
-
-def _weight_of(media_type: str, weights: dict[str, float]) -> float:
-    """The most specific range decides."""
-    ranges = (media_type, f"{media_type.partition('/')[0]}/*", "*/*")
-    return next((weights[name] for name in ranges if name in weights), 0.0)
-
-
-def _content(services: Services, reference: str, media_type: str) -> bytes | None:
-    checkpoint = services.models.resolve(reference)
+def _content(services: Services, checkpoint: Checkpoint, media_type: str) -> bytes | None:
     if media_type == _HTML:
         page = services.models.report_page(checkpoint)
         return None if page is None else page.encode()

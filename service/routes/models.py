@@ -2,10 +2,8 @@
 
 from fastapi import APIRouter
 
-from model_store.store import Checkpoint
 from service.auth import Scope, require
 from service.context import ServicesDep
-from service.errors import NotFoundError
 from service.openapi import problems
 from service.parameters import ModelParameter
 from service.schemas import (
@@ -26,7 +24,7 @@ def list_classes(services: ServicesDep, model: ModelParameter = None) -> Classes
     checkpoint = services.models.resolve(model)
     images = checkpoint.manifest.dataset.images_per_class
     return ClassesBody(
-        model=_model_body(checkpoint),
+        model=ModelBody.of(checkpoint.manifest),
         classes=[
             ClassBody(slug=slug, index=index, images=images.get(slug))
             for index, slug in enumerate(checkpoint.manifest.classes)
@@ -55,9 +53,7 @@ def list_models(services: ServicesDep) -> ModelsBody:
 @router.get("/models/{name}/versions/{version}", responses=problems(404), summary="A version's model card")
 def get_model(services: ServicesDep, name: str, version: str) -> ModelCardBody:
     """The whole manifest: data, training history, licence, intended use."""
-    if version not in services.models.versions(name):
-        raise NotFoundError(f"There is no version {version[:100]!r} of a model {name[:100]!r}; see /models.")
-    checkpoint = services.models.resolve(f"{name}@{version}")
+    checkpoint = services.models.of_version(name, version)
     reference = checkpoint.manifest.reference
     has_report = services.models.report(checkpoint) is not None
     return ModelCardBody(
@@ -70,8 +66,3 @@ def get_model(services: ServicesDep, name: str, version: str) -> ModelCardBody:
             "report_page": f"/models/{name}/versions/{version}/report" if has_report else None,
         },
     )
-
-
-def _model_body(checkpoint: Checkpoint) -> ModelBody:
-    manifest = checkpoint.manifest
-    return ModelBody(name=manifest.name, version=manifest.version, digest=f"sha256:{manifest.digest}")

@@ -8,35 +8,12 @@ from model_store.manifest import FileEntry
 from model_store.report import QualityReport
 from model_store.report_page import REPORT_PAGE_FILE, render_report
 from model_store.store import ModelStore
-from service.routes.model_report import prefers_html
 from tests.checkpoints import publish_tiny
 from tests.full_report import full_report
 from tests.integration.service.harness import Service
 
 PATH = "/models/tiny/versions/1/report"
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
-
-
-@pytest.mark.parametrize(
-    ("accept", "expected"),
-    [
-        (None, False),
-        ("*/*", False),
-        ("application/json", False),
-        ("text/html", True),
-        (BROWSER, True),
-        ("TEXT/HTML", True),
-        ("text/*", True),
-        ("application/json, text/html;q=0.9", False),
-        ("application/json;q=0.1, text/html;q=0.2", True),
-        ("text/html;q=0, */*", False),
-        ("text/html;q=many", False),
-        ("image/png", False),
-        (";;,,=", False),
-    ],
-)
-def test_page_is_given_to_who_prefers_it(accept: str | None, expected: bool) -> None:
-    assert prefers_html(accept) is expected
 
 
 @pytest.mark.integration

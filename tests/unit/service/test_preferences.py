@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import NotAcceptableError
-from service.preferences import MAX_WAIT_S, Preferences, negotiate, parse_prefer
+from service.preferences import MAX_WAIT_S, Preferences, negotiate, parse_prefer, prefers
 
 JSON, ZIP, SSE = "application/json", "application/zip", "text/event-stream"
 OFFERS = (JSON, ZIP, SSE)
@@ -107,3 +107,25 @@ def test_any_accept_is_an_offer_or_a_refusal(accept: str) -> None:
     except NotAcceptableError:
         return
     assert chosen in OFFERS
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        (None, False),
+        ("*/*", False),
+        ("application/json", False),
+        ("text/html", True),
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", True),
+        ("TEXT/HTML", True),
+        ("text/*", True),
+        ("application/json, text/html;q=0.9", False),
+        ("application/json;q=0.1, text/html;q=0.2", True),
+        ("text/html;q=0, */*", False),
+        ("text/html;q=many", False),
+        ("image/png", False),
+        (";;,,=", False),
+    ],
+)
+def test_one_of_two_is_preferred_or_not(accept: str | None, expected: bool) -> None:
+    assert prefers(accept, "text/html", JSON) is expected
