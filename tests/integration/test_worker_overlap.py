@@ -90,9 +90,16 @@ def test_images_of_jobs_made_together_are_those_of_each_alone(
 def test_small_chunks_of_different_jobs_and_classes_share_passes(
     stack: Stack, tiny_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def slow(*arguments: Any, **options: Any) -> Any:
-        time.sleep(0.05)  # as a pass of a real generator
-        return sample_micro_batch(*arguments, **options)
+    def is_line_full() -> bool:
+        with process.sampler.changed:
+            return process.sampler.room <= 0
+
+    def slow(generator: Generator, digest: str, ids: Sequence[ImageId], *rest: Any, **options: Any) -> Any:
+        """As a pass of a real generator, which lasts longer than it takes to find the next images."""
+        is_warm_up = ids[0].seed == 0
+        if not is_warm_up:
+            _until(lambda: is_line_full() or not stack.queue.count)
+        return sample_micro_batch(generator, digest, ids, *rest, **options)
 
     monkeypatch.setattr(sampler_module, "sample_micro_batch", slow)
     for number in range(16):
@@ -178,6 +185,7 @@ def gated(stack: Stack, tiny_checkpoint: Checkpoint) -> Iterator["tuple[GpuWorke
     process.maker.interrupt.set()
     generator.go.release(1_000)
     worker.teardown()
+    process.presence.stop()
     process.sampler.close()
 
 
@@ -219,16 +227,20 @@ def test_no_more_chunks_are_taken_than_keep_the_device_busy(
         ):
             worker.execute_job(*taken)
 
+    def held() -> int:
+        return stack.redis.scard("rq:worker:one:executions")
+
     taking = threading.Thread(target=take_on, daemon=True)
     taking.start()
-    time.sleep(0.7)
-    held = stack.redis.scard("rq:worker:one:executions")
-    generator.go.release(30)
-
-    assert 4 <= held <= 8  # a pass at work and two in line
-    _until(lambda: all(stack.ledger.is_chunk_done(f"job_{n}", 0) for n in range(30)))
-    process.maker.interrupt.set()
-    taking.join()  # else it would take the next test's chunks
+    try:
+        _until(lambda: held() >= 4)  # a pass at work and two in line
+        time.sleep(0.3)  # for more, if it took more
+        assert held() <= 8
+        generator.go.release(30)
+        _until(lambda: all(stack.ledger.is_chunk_done(f"job_{n}", 0) for n in range(30)))
+    finally:
+        process.maker.interrupt.set()
+        taking.join()  # else it would take the next test's chunks
 
 
 def test_all_chunks_in_hand_are_put_back_when_the_worker_is_to_stop(
