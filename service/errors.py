@@ -49,7 +49,7 @@ ServiceError
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +101,11 @@ class RequestError(ServiceError):
 
 class InvalidParameterError(RequestError):
     code, status, title = "invalid_parameter", 422, "A parameter is not acceptable"
+
+    @classmethod
+    def of(cls, *fields: FieldError) -> Self:
+        """The detail says of each field what is wrong with it."""
+        return cls("; ".join(f"{field.name}: {field.reason}" for field in fields), errors=fields)
 
 
 class UnknownClassError(InvalidParameterError):

@@ -114,17 +114,21 @@ async def read_options(request: Request) -> GenerateOptions:
         body += message.get("body", b"")
         has_more = message.get("more_body", False)
         if len(body) > MAX_BODY_BYTES:
-            raise _refused([FieldError("body", f"is over {MAX_BODY_BYTES} bytes")])
+            raise InvalidParameterError.of(FieldError("body", f"is over {MAX_BODY_BYTES} bytes"))
     request.state.body = body
     if not body:
         return _NO_OPTIONS
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
-        raise _refused([FieldError("body", "is not sent as application/json", "application/json")])
+        raise InvalidParameterError.of(
+            FieldError("body", "is not sent as application/json", "application/json")
+        )
     try:
         return GenerateOptions.model_validate_json(body)
     except ValidationError as error:
-        raise _refused([_field_error(item) for item in error.errors(include_url=False)]) from None
+        raise InvalidParameterError.of(
+            *[_field_error(item) for item in error.errors(include_url=False)]
+        ) from None
 
 
 OptionsDep = Annotated[GenerateOptions, Depends(read_options)]
@@ -141,14 +145,10 @@ def checked_webhook(options: GenerateOptions, allowed: Networks) -> Webhook | No
     try:
         resolve_target(asked.url, allowed)
     except TargetError as error:
-        raise _refused([FieldError("webhook.url", str(error), "https, to a public address")]) from error
+        raise InvalidParameterError.of(
+            FieldError("webhook.url", str(error), "https, to a public address")
+        ) from error
     return Webhook(asked.url, tuple(asked.events), asked.secret.get_secret_value() if asked.secret else None)
-
-
-def _refused(errors: list[FieldError]) -> InvalidParameterError:
-    return InvalidParameterError(
-        "; ".join(f"{error.name}: {error.reason}" for error in errors), errors=errors
-    )
 
 
 _ALLOWED: Final = {

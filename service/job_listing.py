@@ -14,12 +14,12 @@ from typing import Final, Self, cast
 
 from redis import Redis
 
-from service.errors import FieldError, InvalidParameterError
 from service.ids import JOB_ID_PATTERN
 from service.job_record import JobRecord
 from service.jobs import JobService
 from service.key_ring import Principal
 from service.keys import Scope
+from service.parameters import unknown_cursor
 from worker.contract import keys
 from worker.contract.messages import JobStatus
 
@@ -54,8 +54,7 @@ class Cursor:
             if str(cursor) != text:
                 raise ValueError(text)
         except (ValueError, struct.error) as error:
-            field = FieldError("cursor", "is none that this service gave", "next_cursor of an earlier page")
-            raise InvalidParameterError("cursor: is none that this service gave.", errors=[field]) from error
+            raise unknown_cursor() from error
         return cursor
 
 

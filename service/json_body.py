@@ -27,12 +27,16 @@ def json_body(model: type[_T]) -> params.Depends:
                 raise BodyTooLargeError(f"The body has more than {MAX_BYTES} bytes.")
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if media_type != "application/json":
-            raise _refused([FieldError("body", "is not sent as application/json", "application/json")])
+            raise InvalidParameterError.of(
+                FieldError("body", "is not sent as application/json", "application/json")
+            )
         try:
             return model.model_validate_json(body)
         except ValidationError as error:
             schema = model.model_json_schema()
-            raise _refused([_field_error(item, schema) for item in error.errors(include_url=False)]) from None
+            raise InvalidParameterError.of(
+                *[_field_error(item, schema) for item in error.errors(include_url=False)]
+            ) from None
 
     dependency: params.Depends = Depends(read)
     return dependency
@@ -42,12 +46,6 @@ def request_body(model: type[BaseModel], example: dict[str, Any]) -> dict[str, A
     """`openapi_extra=` of a route that takes `json_body(model)`; the model refers to no other."""
     content = {"application/json": {"schema": model.model_json_schema(), "example": example}}
     return {"requestBody": {"content": content, "required": True}}
-
-
-def _refused(errors: list[FieldError]) -> InvalidParameterError:
-    return InvalidParameterError(
-        "; ".join(f"{error.name}: {error.reason}" for error in errors), errors=errors
-    )
 
 
 def _field_error(item: Any, schema: dict[str, Any]) -> FieldError:

@@ -74,6 +74,13 @@ ReportIdParameter = Annotated[str, Path(description="As given by POST /reports")
 JobIdParameter = Annotated[str, Path(description="As given by POST /generate")]
 
 
+def unknown_cursor() -> InvalidParameterError:
+    """For a page that does not follow another."""
+    reason = "is none that this service gave"
+    field = FieldError("cursor", reason, "next_cursor of an earlier page")
+    return InvalidParameterError(f"cursor: {reason}.", errors=[field])
+
+
 async def check_parameters(request: Request) -> None:
     """Refuses parameters that the route does not have, and repeated ones. Raises InvalidParameterError."""
     allowed = allowed_values(request)

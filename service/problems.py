@@ -69,8 +69,7 @@ def _on_request_error(request: Request, error: RequestError) -> Response:
 def _on_validation_error(request: Request, error: RequestValidationError) -> Response:
     allowed = allowed_values(request)
     fields = [_field_error(item, allowed) for item in error.errors()]
-    detail = "; ".join(f"{field.name}: {field.reason}" for field in fields)
-    return problem_response(InvalidParameterError(detail, errors=fields), request.url.path)
+    return problem_response(InvalidParameterError.of(*fields), request.url.path)
 
 
 def _on_http_exception(request: Request, error: HTTPException) -> Response:

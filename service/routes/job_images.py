@@ -10,11 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.auth import JobReaderDep
 from service.context import ServicesDep
 from service.downloads import ConditionsDep, Download, download_answers, send
-from service.errors import FieldError, InvalidParameterError
 from service.generation import RETRY_AFTER_S
 from service.job_record import JobRecord
 from service.openapi import problems
-from service.parameters import JobIdParameter
+from service.parameters import JobIdParameter, unknown_cursor
 from worker.contract.messages import ImageFormat, ImageRow
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -79,8 +78,7 @@ def list_images(
     job = services.jobs.get_unexpired(job_id, services.clock(), principal)
     start = 0 if cursor is None else int(cursor[1:])
     if start > job.spec.total:
-        field = FieldError("cursor", "is none that this service gave", "next_cursor of an earlier page")
-        raise InvalidParameterError("cursor: is none that this service gave.", errors=[field])
+        raise unknown_cursor()
     page = services.images.page(job, start, limit)
     if page.next_position is not None and len(page.rows) < limit:
         response.headers["Retry-After"] = str(RETRY_AFTER_S)
