@@ -2,19 +2,16 @@
 
 import hashlib
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from masan.archive import CERTIFICATE, verify_archive
+from masan.archive import CERTIFICATE, MANIFEST, verify_archive
 from masan.errors import ArchiveCorruptedError
 from masan.sealed_arrays import IMAGES_ARRAY, check_arrays
-from masan.sealed_files import open_files
-from masan.sealed_manifest import LINE, parse_rows
+from masan.sealed_files import PARQUET_MAGIC, is_table, open_files
+from masan.sealed_manifest import named_files, parse_rows
 
 SUFFIXES: Final = {"zip": ".zip", "tar": ".tar", "npz": ".npz", "parquet": ".parquet"}
-_MANIFEST: Final = "manifest.jsonl"
-_PARQUET_MAGIC: Final = b"PAR1"
 
 
 def check_archive(path: Path) -> None:
@@ -22,9 +19,7 @@ def check_archive(path: Path) -> None:
 
     Raises ArchiveCorruptedError, OSError.
     """
-    with path.open("rb") as file:
-        first = file.read(4)
-    if first == _PARQUET_MAGIC:
+    if is_table(path):
         _check_table(path)
     elif zipfile.is_zipfile(path) and not _is_npz(path):
         verify_archive(path)
@@ -34,8 +29,8 @@ def check_archive(path: Path) -> None:
 
 def _check_table(path: Path) -> None:
     with path.open("rb") as file:
-        file.seek(-len(_PARQUET_MAGIC), 2)
-        if file.read() != _PARQUET_MAGIC:
+        file.seek(-len(PARQUET_MAGIC), 2)
+        if file.read() != PARQUET_MAGIC:
             raise ArchiveCorruptedError(path.name, "not a whole parquet file")
 
 
@@ -51,30 +46,23 @@ def _check_members(path: Path) -> None:
     """An npz: its arrays. A WebDataset: every image, and none too many."""
     with open_files(path) as files:
         names = files.names()
-        dot = "." if f".{_MANIFEST}" in names else ""
+        dot = "." if f".{MANIFEST}" in names else ""
         try:
-            with files.open(f"{dot}{_MANIFEST}") as file:
+            with files.open(f"{dot}{MANIFEST}") as file:
                 rows = parse_rows(file.read())
         except KeyError:
-            raise ArchiveCorruptedError(path.name, f"it has no {dot}{_MANIFEST}") from None
+            raise ArchiveCorruptedError(path.name, f"it has no {dot}{MANIFEST}") from None
         if IMAGES_ARRAY in names:
             if problems := check_arrays(files, rows):
                 raise ArchiveCorruptedError(path.name, problems[0])
             return
-        expected = {name: digest for row in rows for name, digest in _expected(row, has_fields=bool(dot))}
-        present = [name for name in names if name.removeprefix(".") not in {_MANIFEST, CERTIFICATE}]
+        expected = {
+            named.name: named.sha256 for row in rows for named in named_files(row, has_fields=bool(dot))
+        }
+        present = [name for name in names if name.removeprefix(".") not in {MANIFEST, CERTIFICATE}]
         for name in sorted(expected.keys() ^ set(present)):
             raise ArchiveCorruptedError(name, "not named" if name in present else "named but absent")
         for name, digest in expected.items():
             with files.open(name) as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != digest:  # type: ignore[arg-type]
                     raise ArchiveCorruptedError(name, "its sha256 is not the manifest's")
-
-
-def _expected(row: dict[str, Any], *, has_fields: bool) -> Iterator[tuple[str, str]]:
-    """An image's files and their digests. has_fields: label and row beside it, as a WebDataset has them."""
-    yield row["file"], row["sha256"]
-    if has_fields:
-        key = row["file"].rpartition(".")[0]
-        yield f"{key}.cls", hashlib.sha256(str(row["class_index"]).encode()).hexdigest()
-        yield f"{key}.json", hashlib.sha256(row[LINE]).hexdigest()

@@ -7,9 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final, Protocol
 
+from masan.archive import CONTACT_SHEET
 from masan.errors import ArchiveCorruptedError
 
-_UNSEALED: Final = frozenset({"contact_sheet.png"})
+PARQUET_MAGIC: Final = b"PAR1"
+"""Its first and its last bytes."""
+_UNSEALED: Final = frozenset({CONTACT_SHEET})
 """What `masan generate` adds to a folder: not the job's, and nobody says that it is."""
 
 
@@ -52,6 +55,12 @@ def is_archive(path: Path) -> bool:
             return True
     except tarfile.TarError:
         return False
+
+
+def is_table(path: Path) -> bool:
+    """Whether it begins as a parquet file does. Raises OSError."""
+    with path.open("rb") as file:
+        return file.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC
 
 
 class _Folder:

@@ -1,13 +1,14 @@
-"""The rows of a manifest from anywhere, each checked to say what it must."""
+"""The rows of a manifest from anywhere, each checked to say what it must, and the files that they name."""
 
+import hashlib
 import json
 import re
-from typing import Any, Final
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Self
 
 from masan.archive import MANIFEST
 from masan.errors import ArchiveCorruptedError
-
-__all__ = ["LINE", "MANIFEST", "parse_rows"]
 
 LINE: Final = "\n"
 """Key of a row's own text, as bytes; no JSON of ours has such a name."""
@@ -18,6 +19,28 @@ _DIGESTS: Final = ("sha256", "pixels_sha256", "checkpoint_digest")
 _MAX_SIDE_PX: Final = 4096
 """As of a checkpoint: more is none of ours, and would be read into memory."""
 _COUNTS: Final = ("class_index", "index", "size_bytes", "width", "height")
+
+
+@dataclass(frozen=True, slots=True)
+class NamedFile:
+    """A file as the manifest has it."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, name: str, content: bytes) -> Self:
+        return cls(name, len(content), hashlib.sha256(content).hexdigest())
+
+
+def named_files(row: dict[str, Any], *, has_fields: bool) -> Iterator[NamedFile]:
+    """An image's files. has_fields: also its label and its manifest row, as a WebDataset has them."""
+    yield NamedFile(row["file"], row["size_bytes"], row["sha256"])
+    if has_fields:
+        key = row["file"].rpartition(".")[0]
+        yield NamedFile.of(f"{key}.cls", str(row["class_index"]).encode())
+        yield NamedFile.of(f"{key}.json", row[LINE])
 
 
 def parse_rows(manifest: bytes) -> list[dict[str, Any]]:

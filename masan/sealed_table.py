@@ -18,12 +18,6 @@ _COLUMNS: Final = (
 )
 
 
-def is_table(path: Path) -> bool:
-    """Whether it begins as a parquet file does. Raises OSError."""
-    with path.open("rb") as file:
-        return file.read(4) == b"PAR1"
-
-
 def read_table(path: Path, certificate_name: str) -> tuple[list[dict[str, Any]], bytes, list[str]]:
     """What a manifest would say of each image, the certificate, and what is wrong with single images.
 

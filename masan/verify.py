@@ -6,16 +6,16 @@ digest of every file. Whose key it was is for the reader to know.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from masan.archive import MANIFEST
 from masan.errors import ArchiveCorruptedError
 from masan.sealed_arrays import ARRAYS, IMAGES_ARRAY, check_arrays
-from masan.sealed_files import SealedFiles, open_files
-from masan.sealed_manifest import LINE, MANIFEST, parse_rows
-from masan.sealed_table import is_table, read_table
+from masan.sealed_files import SealedFiles, is_table, open_files
+from masan.sealed_manifest import NamedFile, named_files, parse_rows
+from masan.sealed_table import read_table
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -110,7 +110,7 @@ def _check_files(files: SealedFiles, trusted: "Ed25519PublicKey | None", finding
         _compare_names(present, Counter([*records, *ARRAYS]), findings)
         findings.problems += check_arrays(files, rows)
     else:
-        expected = [entry for row in rows for entry in _expected(row, has_fields=bool(dot))]
+        expected = [entry for row in rows for entry in named_files(row, has_fields=bool(dot))]
         _compare_names(present, Counter([*records, *(entry.name for entry in expected)]), findings)
         for entry in expected:
             _check_file(files, entry, findings)
@@ -193,29 +193,7 @@ def _compare_names(present: list[str], named: "Counter[str]", findings: Findings
         findings.problems.append(f"{name}: named twice by the manifest")
 
 
-@dataclass(frozen=True, slots=True)
-class _Expected:
-    """A file as the manifest has it."""
-
-    name: str
-    size_bytes: int
-    sha256: str
-
-    @classmethod
-    def of(cls, name: str, content: bytes) -> "_Expected":
-        return cls(name, len(content), hashlib.sha256(content).hexdigest())
-
-
-def _expected(row: dict[str, Any], *, has_fields: bool) -> Iterator[_Expected]:
-    """An image's files. has_fields: also its label and its manifest row, as a WebDataset has them."""
-    yield _Expected(row["file"], row["size_bytes"], row["sha256"])
-    if has_fields:
-        key = row["file"].rpartition(".")[0]
-        yield _Expected.of(f"{key}.cls", str(row["class_index"]).encode())
-        yield _Expected.of(f"{key}.json", row[LINE])
-
-
-def _check_file(files: SealedFiles, expected: _Expected, findings: Findings) -> None:
+def _check_file(files: SealedFiles, expected: NamedFile, findings: Findings) -> None:
     name = expected.name
     try:
         with files.open(name) as file:

@@ -68,8 +68,7 @@ def verify(
 
 
 def _check(path: Path, key: str | None, server: str | None, api_key: str | None) -> "Findings":
-    from masan.sealed_files import is_archive
-    from masan.sealed_table import is_table
+    from masan.sealed_files import is_archive, is_table
     from masan.verify import check_certificate, check_job, media_type_of
 
     if path.is_dir() or is_archive(path) or is_table(path):

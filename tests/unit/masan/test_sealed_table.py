@@ -8,7 +8,8 @@ from pyarrow import Table
 from pyarrow import parquet as pq
 
 from masan.errors import ArchiveCorruptedError
-from masan.sealed_table import is_table, read_table
+from masan.sealed_files import is_table
+from masan.sealed_table import read_table
 from model_store.certificate import CERTIFICATE_FILE
 from tests.sealed_jobs import SealedJob
 
