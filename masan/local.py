@@ -230,7 +230,9 @@ class EmbeddedStack:
 
     def _worker_environment(self) -> dict[str, str]:
         """Each worker gets its share of the cores: more threads than cores make all of them slower."""
-        share = str(max(1, len(_cores()) // self.config.workers))
+        from model_store.quality.parallel import available_cores
+
+        share = str(max(1, available_cores() // self.config.workers))
         threads = {name: os.environ.get(name, share) for name in _THREAD_VARIABLES}
         return threads | {"MASAN_HOST": "127.0.0.1", "MASAN_METRICS_PORT": "0"}
 
@@ -344,13 +346,6 @@ def _refuse_taken_port(host: str, port: int) -> None:
     reason = bind_error(host, port)
     if reason:
         raise PortTakenError(host, port, reason)
-
-
-def _cores() -> set[int]:
-    """The cores this process may use."""
-    if sys.platform == "linux":
-        return os.sched_getaffinity(0)
-    return set(range(os.cpu_count() or 1))
 
 
 def _count(number: int, noun: str) -> str:
