@@ -198,6 +198,4 @@ def _pairs(slug: str, pairs: Sequence[ImagePair]) -> str:
         f"{escape(pair.relation)}</figcaption></figure>"
         for pair in pairs
     )
-    return folded(f"{slug}: {len(pairs)}", f'<div class="pairs">{"".join(figures)}</div>').replace(
-        "<details>", "<details open>", 1
-    )
+    return folded(f"{slug}: {len(pairs)}", f'<div class="pairs">{"".join(figures)}</div>', is_open=True)

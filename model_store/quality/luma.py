@@ -3,14 +3,15 @@
 import numpy as np
 import numpy.typing as npt
 
-_VISIBLE_SHARE = 192 / 224  # rows above any scale bar
+VISIBLE_SHARE = 192 / 224
+"""Of an image's rows: those above any scale bar."""
 LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114])
 """Source: ITU-R BT.601."""
 
 
 def above_scale_bar(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """The rows of an image [H, W, 3] where no scale bar can lie."""
-    return image[: round(image.shape[0] * _VISIBLE_SHARE)]
+    return image[: round(image.shape[0] * VISIBLE_SHARE)]
 
 
 def mean_luma(image: npt.NDArray[np.uint8]) -> float:

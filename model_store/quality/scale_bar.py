@@ -16,6 +16,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from model_store.quality.luma import LUMA_WEIGHTS
+
 NATIVE_SIZE_PX = 224
 """Side of the published images; all places below are pixels of this grid."""
 
@@ -106,7 +108,7 @@ def _part(
 
 
 def _has_large_bar(corner: npt.NDArray[np.float32]) -> bool:
-    luma = _part(corner, 208, 222, 198, 222) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    luma = _part(corner, 208, 222, 198, 222) @ LUMA_WEIGHTS.astype(np.float32)
     return bool(luma.mean(axis=1).min() < _LARGE_BAR_LUMA)
 
 

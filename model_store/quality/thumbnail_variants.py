@@ -16,12 +16,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from model_store.quality.luma import VISIBLE_SHARE
+from model_store.quality.scale_bar import NATIVE_SIZE_PX
+
 ROWS, COLUMNS = 32, 28  # of a thumbnail
 FEATURE_COUNT = ROWS * COLUMNS * 3
-VISIBLE_SHARE = 192 / 224
-"""The rows above any scale bar; a thumbnail shows these only."""
-
-_NATIVE_SIZE_PX = 224
 _SEARCH_OFFSETS_PX = (-8, -4, 0, 4, 8)  # on the native grid
 _PRECISION_BITS = 22  # of Pillow's fixed-point averages
 
@@ -46,7 +45,7 @@ def variant_levels(image: ImageArray) -> LevelArray:
 
     image: [H, W, 3] uint8. Edges are repeated where a shift looks beyond them.
     """
-    scale = image.shape[0] / _NATIVE_SIZE_PX
+    scale = image.shape[0] / NATIVE_SIZE_PX
     offsets = tuple(round(offset * scale) for offset in _SEARCH_OFFSETS_PX)
     both_ways = _transposed(image), np.ascontiguousarray(image)
     return np.concatenate([_averaged(columns, offsets, flips=True) for columns in both_ways])
