@@ -173,6 +173,8 @@ class ParquetBuilds:
     def _run(self, job: JobRecord, write: Callable[[ParquetSink], None], build: _Build, lock: Lock) -> None:
         started = time.monotonic()
         try:
+            if self._find(job) is not None:  # made by whoever had the lock when it was last looked for
+                return
             size_bytes = self._make(job, write, lock)
             extra: dict[str, Any] = {"job_id": job.job_id, "size_bytes": size_bytes}
             logger.info("parquet made", extra=extra | {"seconds": round(time.monotonic() - started, 3)})

@@ -79,6 +79,24 @@ def test_many_processes_make_it_once(make_builds: MakeBuilds, job: JobRecord) ->
     assert set(files) == {ParquetFile(f"{job.job_id}/result.parquet", 11, files[0].sha256)}
 
 
+def test_file_that_another_process_made_since_it_was_looked_for_is_not_made_again(
+    make_builds: MakeBuilds, job: JobRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, one, other = Writer(), make_builds(), make_builds()
+    find = one._find
+
+    def find_and_be_overtaken(job: JobRecord) -> ParquetFile | None:
+        found = find(job)
+        if not writer.begun:
+            other.open(job, writer)
+        return found
+
+    monkeypatch.setattr(one, "_find", find_and_be_overtaken)
+
+    assert one.open(job, writer).size_bytes == 11
+    assert writer.begun == 1
+
+
 def test_request_that_waits_too_long_is_told_when_to_come_again(
     make_builds: MakeBuilds, job: JobRecord
 ) -> None:
