@@ -2,10 +2,12 @@
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+REFERENCE_FILE: Final = "reference.safetensors"
+"""What was kept of real images to judge by; see `model_store.quality.reference_set`."""
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 Version = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -99,6 +101,11 @@ class Manifest(_Frozen):
     def reference(self) -> str:
         """`name@version`."""
         return f"{self.name}@{self.version}"
+
+    @property
+    def has_reference_set(self) -> bool:
+        """Whether it brings what it can be judged against without the real images."""
+        return any(entry.path == REFERENCE_FILE for entry in self.reports)
 
     def class_index(self, slug: str) -> int:
         """Label of a class. Raises KeyError for a slug this checkpoint does not know."""

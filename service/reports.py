@@ -16,8 +16,6 @@ from worker.contract.report_ledger import ReportLedger, ReportRecord
 
 logger = logging.getLogger(__name__)
 
-REFERENCE_FILE = "reference.safetensors"
-"""As `model_store.quality.reference_set` names it; importing that would bring numpy into this process."""
 MAX_LOSSES = 2
 """A report lost more often than this takes its workers down; it fails."""
 GRACE_S = 3.0
@@ -84,8 +82,7 @@ class ReportService:
                 " masan[training].",
                 retry_after_s=10,
             )
-        has_own = any(entry.path == REFERENCE_FILE for entry in checkpoint.manifest.reports)
-        if not has_own and not any(worker.has_data for worker in workers):
+        if not checkpoint.manifest.has_reference_set and not any(worker.has_data for worker in workers):
             raise ReferenceMissingError(
                 f"{checkpoint.reference} brings no reference set, and no process that makes reports has real"
                 " images. Make one with `masan reference build`, or set MASAN_REPORT_DATA of `masan work"

@@ -11,9 +11,8 @@ import torch
 from torch import nn
 
 from model_store.generators.registry import Generator
-from model_store.manifest import DatasetInfo, FileEntry, Manifest, TrainingHistory
+from model_store.manifest import REFERENCE_FILE, DatasetInfo, FileEntry, Manifest, TrainingHistory
 from model_store.quality.feature_cache import FeatureCache
-from model_store.quality.reference_set import REFERENCE_FILE
 from model_store.report import REPORT_FILE, QualityReport
 from model_store.report_page import REPORT_PAGE_FILE, render_report
 from model_store.sampling import make_reproducible

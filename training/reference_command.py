@@ -10,8 +10,9 @@ import typer
 from rich.console import Console
 
 from model_store.errors import ModelStoreError
+from model_store.manifest import REFERENCE_FILE
 from model_store.quality.feature_cache import DEFAULT_CACHE_FOLDER, FeatureCache
-from model_store.quality.reference_set import REFERENCE_FILE, ReferenceSet, attach_reference_set
+from model_store.quality.reference_set import ReferenceSet, attach_reference_set
 from model_store.quality.series import HELD_OUT_BLOCK
 from model_store.store import Checkpoint, ModelStore
 from training.cli import ClassSlugs, parse_classes

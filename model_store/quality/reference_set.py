@@ -20,13 +20,12 @@ from safetensors.numpy import load, save
 
 from model_store.errors import ModelStoreError
 from model_store.file_store import FileStore
-from model_store.manifest import FileEntry, Sha256, Slug
+from model_store.manifest import REFERENCE_FILE, FileEntry, Sha256, Slug
 from model_store.quality.packed_matrix import PackedMatrix
 from model_store.quality.projected_thumbnails import PROJECTIONS, ProjectedThumbnails
 from model_store.quality.thumbnails import unit_length
 from model_store.store import MANIFEST_FILE, Checkpoint, ModelStore
 
-REFERENCE_FILE: Final = "reference.safetensors"
 FEATURE_BITS: Final = 4.5
 HISTOGRAM_BITS: Final = 3.0
 PROJECTION_BITS: Final = 4.0
@@ -194,7 +193,7 @@ def load_reference_set(store: ModelStore, checkpoint: Checkpoint) -> ReferenceSe
     Raises ReferenceSetAbsentError if it has none, ReferenceSetInvalidError, WeightsCorruptedError for bytes
     that are not those the manifest names.
     """
-    if not _has_reference_set(checkpoint):
+    if not checkpoint.manifest.has_reference_set:
         raise ReferenceSetAbsentError(checkpoint.reference)
     content = store.read_file(checkpoint, REFERENCE_FILE)
     return ReferenceSet.decode(content, f"{checkpoint.folder}/{REFERENCE_FILE}")
@@ -217,7 +216,7 @@ def attach_reference_set(store: ModelStore, checkpoint: Checkpoint, reference: R
     files, path = FileStore(store.url), f"{checkpoint.folder}/{MANIFEST_FILE}"
     with files.lock(path):
         current = store.resolve(checkpoint.reference)
-        if _has_reference_set(current):
+        if current.manifest.has_reference_set:
             raise ReferenceSetInvalidError(checkpoint.reference, "is published already; it is never replaced")
         entries = (*current.manifest.reports, reference_entry(content))
         manifest = current.manifest.model_copy(update={"reports": entries})
@@ -225,10 +224,6 @@ def attach_reference_set(store: ModelStore, checkpoint: Checkpoint, reference: R
         files.replace(f"{checkpoint.folder}/{REFERENCE_FILE}", content)
         files.replace(path, manifest.model_dump_json(indent=2).encode() + b"\n")
     return store.resolve(checkpoint.reference)
-
-
-def _has_reference_set(checkpoint: Checkpoint) -> bool:
-    return any(entry.path == REFERENCE_FILE for entry in checkpoint.manifest.reports)
 
 
 def _metadata(content: bytes) -> dict[str, str]:

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from model_store.image_id import ImageId
+from model_store.manifest import REFERENCE_FILE
 from model_store.prepared.prepare import prepare_generator
 from model_store.quality.luma import mean_luma
-from model_store.quality.reference_set import REFERENCE_FILE, attach_reference_set
+from model_store.quality.reference_set import attach_reference_set
 from model_store.sampling import (
     Pixels,
     make_reproducible,

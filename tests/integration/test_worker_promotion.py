@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model_store.quality.reference_set import REFERENCE_FILE, attach_reference_set
+from model_store.manifest import REFERENCE_FILE
+from model_store.quality.reference_set import attach_reference_set
 from model_store.store import Checkpoint
 from tests.checkpoints import publish_tiny
 from tests.references import make_reference

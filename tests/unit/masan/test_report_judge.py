@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-import service.reports
 from masan.report_judge import CheckpointJudge
 from masan.report_maker import ReportDataError, ReportReferenceError
 from model_store.quality.feature_cache import FeatureCache
-from model_store.quality.reference_set import REFERENCE_FILE, attach_reference_set
+from model_store.quality.reference_set import attach_reference_set
 from model_store.store import Checkpoint, ModelStore
 from tests.checkpoints import publish_tiny
 from tests.smears import make_smear_dataset
@@ -103,4 +102,3 @@ def test_nothing_to_judge_against_says_what_to_do(
 
 def test_the_service_knows_what_judging_needs_without_importing_it() -> None:
     assert MIN_REPORT_IMAGES == MINIMUM_IMAGES
-    assert service.reports.REFERENCE_FILE == REFERENCE_FILE

@@ -7,9 +7,9 @@ import pytest
 from safetensors.numpy import load, save
 
 from model_store.errors import WeightsCorruptedError
+from model_store.manifest import REFERENCE_FILE
 from model_store.quality.projected_thumbnails import PROJECTIONS, ProjectedThumbnails
 from model_store.quality.reference_set import (
-    REFERENCE_FILE,
     ExtractorInfo,
     ReferenceInfo,
     ReferenceSet,

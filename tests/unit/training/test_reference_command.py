@@ -7,7 +7,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from model_store.quality.reference_set import REFERENCE_FILE, ReferenceSet
+from model_store.manifest import REFERENCE_FILE
+from model_store.quality.reference_set import ReferenceSet
 from model_store.report import QualityReport
 from model_store.store import Checkpoint, ModelStore
 from model_store.weights import WEIGHTS_FILE, encode_weights
