@@ -78,6 +78,8 @@ class WebhookProcess:
     def run(self, *, burst: bool = False) -> int:
         """Deliver until told to stop; with `burst`, what is due now. Returns the exit code."""
         self._worker = worker = WebhookWorker(self.queue, self.sender)
+        if self._stopping.is_set():  # whoever set it may have come before there was a worker to tell
+            worker.end_soon()
         try:
             if burst:
                 worker.before_poll()

@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +17,10 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from masan import webhook_worker
 from masan.webhook_sender import PAUSES_S, WebhookSender, signed_headers
+from masan.webhook_settings import WebhookSettings
+from masan.webhook_worker import WebhookProcess, WebhookWorker
 from tests.integration.service.harness import Service
 from tests.integration.service.webhook_receiver import (
     LOOPBACK,
@@ -240,6 +244,25 @@ def test_a_void_claim_settles_nothing(service: Service, receiver: Receiver) -> N
     assert receiver.requests == []
     assert sender.deliver(job_id, new) == "delivered"
     assert sender.deliver(job_id, new) is None
+
+
+def test_a_thread_that_is_told_to_stop_while_it_starts_stops(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivering = WebhookProcess(WebhookSettings(redis_url=service.settings.redis_url))
+    starting = threading.Event()
+
+    def slow_to_start(*arguments: Any) -> WebhookWorker:
+        starting.set()
+        assert delivering._stopping.wait(10)
+        time.sleep(0.1)  # until it is told, and nobody there to hear it
+        return WebhookWorker(*arguments)
+
+    monkeypatch.setattr(webhook_worker, "WebhookWorker", slow_to_start)
+    with delivering.beside():
+        assert starting.wait(10)
+
+    assert "webhooks" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_the_queue_is_filled_no_further_than_its_leases_last(service: Service, receiver: Receiver) -> None:
