@@ -113,16 +113,22 @@ def allowed_values(request: Request) -> dict[str, str | list[str]] | None:
         if operation is None:
             return None
         parameters = [item for item in operation.get("parameters", []) if item["in"] == "query"]
-        known[key] = {item["name"]: describe_schema(item["schema"]) for item in parameters}
+        named = request.app.openapi().get("components", {}).get("schemas", {})
+        known[key] = {item["name"]: describe_schema(item["schema"], named) for item in parameters}
     allowed: dict[str, str | list[str]] = known[key]
     return allowed
 
 
-def describe_schema(schema: Mapping[str, Any]) -> str | list[str]:
-    """A parameter's JSON schema in words: the list of its values, or its type and range."""
+def describe_schema(schema: Mapping[str, Any], named: Mapping[str, Any] | None = None) -> str | list[str]:
+    """A parameter's JSON schema in words: the list of its values, or its type and range.
+
+    named: the schemas that a `$ref` may name.
+    """
     for option in schema.get("anyOf", ()):
         if option.get("type") != "null":
-            return describe_schema(option)
+            return describe_schema(option, named)
+    if named and "$ref" in schema:
+        return describe_schema(named[schema["$ref"].rpartition("/")[2]], named)
     if "enum" in schema:
         return [str(value) for value in schema["enum"]]
     if "const" in schema:

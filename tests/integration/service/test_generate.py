@@ -111,6 +111,20 @@ def test_wrong_value_is_refused_by_name(
 
 
 @pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("format", ["zip", "tar", "npz", "parquet"]),
+        ("gate", ["off", "default", "strict"]),
+        ("priority", ["interactive", "batch"]),
+    ],
+)
+def test_refusal_lists_the_values_of_a_choice(service: Service, name: str, values: list[str]) -> None:
+    response = service.client.post("/generate", params={"class": "pro_b", "n": "5", name: "other"})
+
+    assert response.json()["errors"][0]["allowed"] == values
+
+
+@pytest.mark.parametrize(
     ("parameters", "name"),
     [
         ({"image_format": "gif"}, "image_format"),

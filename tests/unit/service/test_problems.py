@@ -23,5 +23,13 @@ def test_schema_is_put_in_words(schema: dict[str, Any], words: str | list[str]) 
     assert describe_schema(schema) == words
 
 
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_schema_that_names_another_is_put_in_the_words_of_that(wrapped: bool) -> None:
+    schema: dict[str, Any] = {"$ref": "#/components/schemas/GateLevel"}
+    if wrapped:
+        schema = {"anyOf": [schema, {"type": "null"}]}
+    assert describe_schema(schema, {"GateLevel": {"enum": ["off", "strict"]}}) == ["off", "strict"]
+
+
 def test_long_value_is_cut() -> None:
     assert len(shown("x" * 10_000)) < 200
