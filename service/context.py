@@ -17,14 +17,14 @@ from service.commands import Commands
 from service.drain import Drain
 from service.errors import SettingsError
 from service.events import EventStreams
-from service.fleet_metrics import FleetCollector
 from service.idempotency import Idempotency
 from service.job_archive import JobArchives
 from service.job_images import JobImages
 from service.job_queue import JobQueue, ReportQueue
 from service.jobs import JobService
 from service.key_ring import KeyRing
-from service.metrics import HttpMetrics
+from service.metrics.fleet import FleetCollector
+from service.metrics.process import HttpMetrics
 from service.parquet_builds import ParquetBuilds
 from service.promotions import Promotions
 from service.rate_limits import RateLimits

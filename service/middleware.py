@@ -10,7 +10,7 @@ from service.auth import check_origin
 from service.errors import InternalError, RequestError
 from service.ids import ulid
 from service.logs import request_id_var
-from service.metrics import HttpMetrics
+from service.metrics.process import HttpMetrics
 from service.problems import problem_response
 from service.rate_limits import Standing, standing_var
 

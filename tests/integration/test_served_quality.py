@@ -24,7 +24,7 @@ from model_store.quality.reference_set import (
 from model_store.sampling import sample_images
 from model_store.store import Checkpoint
 from model_store.weights import load_generator
-from service.served_metrics import served_families
+from service.metrics.served import served_families
 from tests.checkpoints import CLASSES
 from tests.worker_stack import Stack
 from worker.contract import keys

@@ -8,7 +8,7 @@ import torch
 import yaml
 from prometheus_client import CollectorRegistry
 
-from service.metrics import HttpMetrics
+from service.metrics.process import HttpMetrics
 from tests.expressions import DEPLOY, dashboards, expressions, selections, targets
 from worker.metrics import WorkerMetrics
 

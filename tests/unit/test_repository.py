@@ -38,7 +38,7 @@ TESTED_THROUGH = {
     "masan/shard_cache.py": "tests/integration/service/test_synthetic_dataset.py",
     "masan/listing.py": "tests/e2e/test_command.py",
     "masan/tether.py": "tests/unit/masan/test_processes.py",
-    "service/fleet_metrics.py": "tests/integration/service/test_operations.py",
+    "service/metrics/fleet.py": "tests/integration/service/test_operations.py",
     "service/job_record.py": "tests/integration/service/test_jobs.py",
     "service/job_archive.py": "tests/integration/service/test_result.py",
     "service/json_body.py": "tests/integration/service/test_drain.py",

@@ -10,7 +10,7 @@ import torch
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.counter_families import MIXED, PRIORITIES, counter_families
+from service.metrics.counters import MIXED, PRIORITIES, counter_families
 from service.settings import ServiceSettings
 from tests.checkpoints import CLASSES
 from tests.integration.service.harness import Clock, Service, running

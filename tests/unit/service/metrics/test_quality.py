@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from model_store.report import ClassChecks, ClassFigures, FloorFigures, QualityReport
-from service.quality_metrics import quality_families
+from service.metrics.quality import quality_families
 from tests.integration.service.harness import quality_report
 
 FLOOR = FloorFigures(

@@ -19,11 +19,11 @@ from model_store.report import QualityReport
 from model_store.store import Checkpoint
 from service.active_jobs import ActiveJob, active_jobs
 from service.catalogue import ModelCatalogue
-from service.counter_families import PRIORITIES, counter_families
 from service.jobs import JobService
-from service.quality_metrics import quality_families
+from service.metrics.counters import PRIORITIES, counter_families
+from service.metrics.quality import quality_families
+from service.metrics.served import served_families
 from service.result_store import ResultStore
-from service.served_metrics import served_families
 from service.workers import known_workers
 from worker.contract import keys
 from worker.contract.messages import JobStatus

@@ -1,0 +1,1 @@
+"""Prometheus families: what this process counts itself, and what is the same on every replica."""
