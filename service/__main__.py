@@ -12,10 +12,10 @@ import uvicorn
 
 from service.app import create_app
 from service.errors import SettingsError
-from service.http_protocol import BoundedProtocol
 from service.logs import configure_logging
 from service.openapi import render
 from service.settings import load_settings
+from service.transport.http_protocol import BoundedProtocol
 
 _SWITCH_S = 0.0005
 """How long a thread that computes keeps the others waiting; Python's own 5 ms show in the tail."""

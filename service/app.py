@@ -13,10 +13,6 @@ from redis.exceptions import RedisError
 
 from service.auth import authenticate, check_binding
 from service.context import Services
-from service.direct_paths import DirectPaths
-from service.head import HeadMiddleware
-from service.limits import LimitsMiddleware
-from service.middleware import RequestMiddleware
 from service.openapi import install_openapi
 from service.parameters import check_parameters
 from service.problems import install_error_handlers
@@ -39,6 +35,10 @@ from service.routes import (
 )
 from service.settings import ServiceSettings
 from service.telemetry import Telemetry
+from service.transport.direct_paths import DirectPaths
+from service.transport.head import HeadMiddleware
+from service.transport.limits import LimitsMiddleware
+from service.transport.middleware import RequestMiddleware
 
 logger = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from service.archives.sources import ArchiveSourceError
 from service.byte_range import ByteRange, UnsatisfiableRangeError, etag_matches, parse_range
 from service.context import Services
 from service.errors import RangeNotSatisfiableError, ResultLostError
-from service.head import is_head
 from service.problems import shown
+from service.transport.head import is_head
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,6 @@ from model_store.image_id import MAX_SEED
 from service.archives.formats import FORMATS
 from service.auth import Principal, Scope, require, tenant_of
 from service.context import Services, ServicesDep
-from service.direct_route import DirectRoute
 from service.downloads import Conditions
 from service.generate_options import REQUEST_BODY, checked_webhook
 from service.generate_parameters import Asked, AskedDep
@@ -28,6 +27,7 @@ from service.preferences import MAX_WAIT_S, Preferences, negotiate, parse_prefer
 from service.routes.events import EVENT_SCHEMA, EVENT_STREAM, snapshot_of
 from service.routes.results import get_result
 from service.schemas import JobBody
+from service.transport.direct_route import DirectRoute
 from worker.contract.messages import ArchiveFormat
 
 router = APIRouter(tags=["generate"], route_class=DirectRoute)

@@ -10,7 +10,6 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from service.auth import JobReaderDep, JobWriterDep, Principal
 from service.byte_range import etag_matches
 from service.context import Services, ServicesDep
-from service.direct_route import DirectRoute
 from service.generation import RETRY_AFTER_S
 from service.job_listing import Cursor, JobFilter, page_of_jobs
 from service.job_view import JobView
@@ -18,6 +17,7 @@ from service.openapi import problems
 from service.parameters import JobIdParameter
 from service.preferences import parse_prefer
 from service.schemas import JobBody, JobListBody
+from service.transport.direct_route import DirectRoute
 from worker.contract.messages import JobStatus
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=DirectRoute)

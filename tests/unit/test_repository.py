@@ -42,7 +42,7 @@ TESTED_THROUGH = {
     "service/job_record.py": "tests/integration/service/test_jobs.py",
     "service/job_archive.py": "tests/integration/service/test_result.py",
     "service/json_body.py": "tests/integration/service/test_drain.py",
-    "service/middleware.py": "tests/integration/service/test_operations.py",
+    "service/transport/middleware.py": "tests/integration/service/test_operations.py",
     "service/problem_schema.py": "tests/unit/service/test_openapi.py",
     "service/promotions.py": "tests/integration/service/test_aliases.py",
     "service/result_store.py": "tests/integration/service/test_result.py",

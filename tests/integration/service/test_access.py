@@ -17,8 +17,8 @@ from model_store.store import Checkpoint
 from service.auth import PUBLIC_PATHS, Scope
 from service.key_ring import LOOK_EVERY_S
 from service.keys import ApiKey, create_key, revoke_key
-from service.limits import MAX_BODY_BYTES
 from service.settings import ServiceSettings
+from service.transport.limits import MAX_BODY_BYTES
 from tests.integration.service.harness import Clock, Service, running
 
 pytestmark = pytest.mark.integration

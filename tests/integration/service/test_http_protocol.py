@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from service.http_protocol import MAX_HEAD_BYTES, BoundedProtocol
+from service.transport.http_protocol import MAX_HEAD_BYTES, BoundedProtocol
 
 pytestmark = pytest.mark.integration
 

@@ -8,7 +8,7 @@ from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 from pydantic import Field
 
-from service.direct_route import DirectRoute, _handler, _IndirectError
+from service.transport.direct_route import DirectRoute, _handler, _IndirectError
 
 
 def app_of(route_class: type[APIRoute]) -> TestClient:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import uvicorn.protocols.http.httptools_impl as httptools_server
 
-from service.limits import MAX_HEADER_BYTES
+from service.transport.limits import MAX_HEADER_BYTES
 
 MAX_HEAD_BYTES: Final = 2 * MAX_HEADER_BYTES
 """Of the request line and all header fields, trailers included; over it the server answers 400 unasked."""

@@ -16,7 +16,7 @@ from fastapi.routing import RouteContext, iter_route_contexts
 from starlette.datastructures import QueryParams
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.direct_route import DirectRoute, Handler
+from service.transport.direct_route import DirectRoute, Handler
 
 _PARAMETER: Final = re.compile(r"{[^}]*}")
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import QueryParams
 
-from service.direct_paths import DirectPaths, split_query
-from service.direct_route import DirectRoute
+from service.transport.direct_paths import DirectPaths, split_query
+from service.transport.direct_route import DirectRoute
 
 
 class OddError(Exception):
