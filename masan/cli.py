@@ -312,9 +312,7 @@ def main() -> None:
     _end_on_signals()
     try:
         code = app(standalone_mode=False)
-    except TyperException as error:
-        _fail(error.format_message(), error.exit_code)
-    except MasanError as error:
+    except (TyperException, MasanError) as error:
         _fail(said(error), error.exit_code)
     except ValueError as error:
         _fail(str(error), 2)

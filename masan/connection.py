@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.exceptions import TyperException
 
 from masan.errors import ApiError, MasanError, NoServerError
 
@@ -64,7 +65,10 @@ def make_client(url: str, api_key: str | None) -> "Client":
         if seconds >= 1:
             typer.echo(f"masan: {reason}; trying again in {seconds:.0f} s", err=True)
 
-    return Client(url, api_key, on_retry=say)
+    try:
+        return Client(url, api_key, on_retry=say)
+    except ValueError as error:
+        raise typer.BadParameter(f"--url {str(error).removeprefix('base_url: ')}") from error
 
 
 @contextmanager
@@ -77,10 +81,26 @@ def open_client(url: str | None, api_key: str | None, data_dir: Path) -> Iterato
         yield client
 
 
-def said(error: MasanError) -> str:
+def said(error: MasanError | TyperException) -> str:
     """What a person at a terminal is told."""
+    if isinstance(error, TyperException):
+        return _with_value(error)
     lacks_key = isinstance(error, ApiError) and error.status == HTTPStatus.UNAUTHORIZED
     return f"{error} (--api-key or MASAN_API_KEY)" if lacks_key else str(error)
+
+
+def _with_value(error: TyperException) -> str:
+    """Typer's words, and the value that was given where a type or a range leaves it out."""
+    text = error.format_message()
+    if error.__cause__ is None:
+        return text
+    from pydantic import ValidationError
+
+    text = text.replace(": Value error, ", ": ").rstrip(".")
+    if isinstance(error.__cause__, ValidationError):
+        given = repr(error.__cause__.errors()[0]["input"])
+        text += "" if given in text else f", not {given}"
+    return text
 
 
 def make_console(*, err: bool = False) -> "Console":

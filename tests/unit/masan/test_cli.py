@@ -65,11 +65,15 @@ def test_version_is_the_package_s() -> None:
     ("args", "named"),
     [
         (["generate"], "CLASS"),
-        (["generate", "pro_b", "-n", "many"], "'-n'"),
-        (["generate", "pro_b", "--seed", "-1"], "--seed"),
-        (["generate", "pro_b", "--url", "localhost:1"], "http://"),
-        (["up", "--port", "70000"], "--port"),
-        (["up", "--workers", "0"], "--workers"),
+        (["generate", "pro_b", "-n", "many"], "unable to parse string as an integer, not 'many'"),
+        (
+            ["generate", "pro_b", "--seed", "-1"],
+            "'--seed': Input should be greater than or equal to 0, not '-1'",
+        ),
+        (["generate", "pro_b", "--url", "localhost:1"], "--url 'localhost:1' does not begin with http://"),
+        (["up", "--port", "70000"], "'--port': Input should be less than or equal to 65535, not '70000'"),
+        (["up", "--workers", "0"], "'--workers': Input should be greater than or equal to 1, not '0'"),
+        (["reproduce", "table9"], "'what': 'table9' is not one of 'table1'"),
         (["up", "--workers", "9999"], "workers: 9999"),
         (["up", "--data-dir", "/dev/null"], "--data-dir /dev/null: File exists"),
         (
