@@ -49,7 +49,7 @@ class WebhookSender:
 
     def __init__(
         self,
-        redis: "Redis",
+        redis: Redis,
         networks: Networks = (),
         *,
         clock: Callable[[], float] = time.time,

@@ -70,7 +70,7 @@ class ActiveJob:
         return self.status.is_final
 
 
-def active_jobs(redis: "Redis") -> Iterator[list[ActiveJob]]:
+def active_jobs(redis: Redis) -> Iterator[list[ActiveJob]]:
     """All that were not ended when last looked at, oldest first, in blocks of one round trip each."""
     rows = redis.register_script(_ROWS)
     listed = cast("list[tuple[str, float]]", redis.zrange(keys.ACTIVE_JOBS, 0, -1, withscores=True))

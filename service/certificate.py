@@ -35,7 +35,7 @@ class Certificates:
 
     def __init__(
         self,
-        redis: "Redis",
+        redis: Redis,
         ledger: JobLedger,
         results: ResultStore,
         models: ModelCatalogue,

@@ -51,7 +51,7 @@ class Services:
     settings: ServiceSettings
     clock: Callable[[], float]
     key_ring: KeyRing
-    redis: "Redis"
+    redis: Redis
     commands: Commands
     drain: Drain
     limits: RateLimits
@@ -150,7 +150,7 @@ class Services:
         )
 
 
-def _open_redis(settings: ServiceSettings, metrics: HttpMetrics, *, decode_responses: bool) -> "Redis":
+def _open_redis(settings: ServiceSettings, metrics: HttpMetrics, *, decode_responses: bool) -> Redis:
     errors = metrics.redis_errors.labels("ledger" if decode_responses else "queue")
     return open_redis(
         settings.redis_url,

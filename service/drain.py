@@ -12,7 +12,7 @@ from worker.contract import keys
 class Drain:
     """The switch, kept in Redis. `redis` must decode responses to str."""
 
-    def __init__(self, redis: "Redis") -> None:
+    def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
     def since(self) -> float | None:

@@ -112,7 +112,7 @@ class RequestMark:
 class Idempotency:
     """Keys in Redis. replays: counts answers given again. Times are epoch seconds, given by the caller."""
 
-    def __init__(self, redis: "Redis", replays: Counter) -> None:
+    def __init__(self, redis: Redis, replays: Counter) -> None:
         self._redis = redis
         self._replays = replays
         self._reserve = redis.register_script(_RESERVE)

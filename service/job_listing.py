@@ -103,7 +103,7 @@ def _walk(jobs: JobService, index: str, after: Cursor | None) -> Iterator[tuple[
         after = places[-1]
 
 
-def _places(redis: "Redis", index: str, after: Cursor | None) -> list[Cursor]:
+def _places(redis: Redis, index: str, after: Cursor | None) -> list[Cursor]:
     """The next places, at most a block. Redis orders members of one score by their bytes, here backwards."""
     upper: float | str = "+inf" if after is None else after.created_at
     start = 0

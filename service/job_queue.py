@@ -55,7 +55,7 @@ class _RqQueue:
 class JobQueue(_RqQueue):
     """One Redis list of chunks. `redis` must not decode responses: RQ reads bytes."""
 
-    def __init__(self, redis: "Redis") -> None:
+    def __init__(self, redis: Redis) -> None:
         super().__init__(open_queue(redis))
         self._redis = redis
 
@@ -78,7 +78,7 @@ class JobQueue(_RqQueue):
 class ReportQueue(_RqQueue):
     """One Redis list of reports. `redis` must not decode responses: RQ reads bytes."""
 
-    def __init__(self, redis: "Redis") -> None:
+    def __init__(self, redis: Redis) -> None:
         super().__init__(open_report_queue(redis))
 
     def enqueue(self, record: ReportRecord, *, at_front: bool = False) -> None:

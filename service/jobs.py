@@ -39,7 +39,7 @@ class JobService:
 
     def __init__(
         self,
-        redis: "Redis",
+        redis: Redis,
         queue: JobQueue,
         storage: StorageLimits,
         commands: Commands,

@@ -111,7 +111,7 @@ class ParquetBuilds:
     """Makes and finds parquet files. stopping: set once the process is to end."""
 
     def __init__(
-        self, redis: "Redis", results: ResultStore, stopping: threading.Event, wait_s: float = WAIT_S
+        self, redis: Redis, results: ResultStore, stopping: threading.Event, wait_s: float = WAIT_S
     ) -> None:
         self._redis = redis
         self._results = results

@@ -139,7 +139,7 @@ class Place:
 class RateLimits:
     """What stands before requests and jobs. `redis` must decode responses to str. Times: epoch seconds."""
 
-    def __init__(self, redis: "Redis", drain: Drain) -> None:
+    def __init__(self, redis: Redis, drain: Drain) -> None:
         self._drain = drain
         self._redis = redis
         self._look = redis.register_script(_LOOK)
@@ -189,7 +189,7 @@ class RateLimits:
         self.keep(place, job.job_id)
         return job
 
-    def reserve(self, principal: Principal, images: int, now: float) -> "Place":
+    def reserve(self, principal: Principal, images: int, now: float) -> Place:
         """A place for a job of a key with limits. Raises TooManyJobsError, QuotaExceededError."""
         limits = principal.limits
         tenant, token = tenant_of(principal), uuid.uuid4().hex
@@ -215,7 +215,7 @@ class RateLimits:
         charged = images if limits.images_per_day is not None else 0
         return Place(redis_keys, token, charged, now, limits.max_active_jobs is not None)
 
-    def keep(self, place: "Place", job_id: str) -> None:
+    def keep(self, place: Place, job_id: str) -> None:
         """The place is the job's from here on."""
         if place.is_counted:
             pipeline = self._redis.pipeline()
@@ -223,7 +223,7 @@ class RateLimits:
             pipeline.zrem(place.redis_keys[1], place.token)
             pipeline.execute()
 
-    def give_back(self, place: "Place") -> None:
+    def give_back(self, place: Place) -> None:
         """For a job that was not started."""
         try:
             self._give_back(keys=place.redis_keys, args=[place.token, place.images])

@@ -44,7 +44,7 @@ class Reaper:
 
     def __init__(
         self,
-        redis: "Redis",
+        redis: Redis,
         queue: JobQueue,
         jobs: JobService,
         results: ResultStore,

@@ -28,7 +28,7 @@ LIMIT_S = 86_400.0
 class ReportService:
     """What routes and reaper do with reports. Times are epoch seconds, given by the caller."""
 
-    def __init__(self, redis: "Redis", queue: ReportQueue) -> None:
+    def __init__(self, redis: Redis, queue: ReportQueue) -> None:
         self._redis = redis
         self._queue = queue
         self._ledger = ReportLedger(redis)

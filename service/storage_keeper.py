@@ -26,7 +26,7 @@ _PAGE: Final = 200
 class StorageKeeper:
     """max_bytes: that all results may take before the oldest finished jobs give way; 0 for no limit."""
 
-    def __init__(self, redis: "Redis", ledger: JobLedger, results: ResultStore, *, max_bytes: int) -> None:
+    def __init__(self, redis: Redis, ledger: JobLedger, results: ResultStore, *, max_bytes: int) -> None:
         self._redis = redis
         self._ledger = ledger
         self._results = results

@@ -45,7 +45,7 @@ class WorkerStatus(BaseModel):
         return self.state in _SERVING_STATES and self.digest is not None
 
 
-def known_workers(redis: "Redis", registry: str = keys.WORKERS) -> list[WorkerStatus]:
+def known_workers(redis: Redis, registry: str = keys.WORKERS) -> list[WorkerStatus]:
     """Every registered worker by name, the dead ones included."""
     rows = cast("dict[str, str]", redis.hgetall(registry))
     workers = []
@@ -57,7 +57,7 @@ def known_workers(redis: "Redis", registry: str = keys.WORKERS) -> list[WorkerSt
     return workers
 
 
-def live_workers(redis: "Redis", now: float, registry: str = keys.WORKERS) -> list[WorkerStatus]:
+def live_workers(redis: Redis, now: float, registry: str = keys.WORKERS) -> list[WorkerStatus]:
     """Workers whose heartbeat is fresh and that do not leave."""
     return [
         worker

@@ -126,7 +126,7 @@ def _job_families(listed: Iterable[ActiveJob], now: float) -> Iterator[Metric]:
     yield from (states, images, age)
 
 
-def _worker_families(redis: "Redis", now: float) -> Iterator[Metric]:
+def _worker_families(redis: Redis, now: float) -> Iterator[Metric]:
     heartbeat = GaugeMetricFamily(
         "masan_worker_last_heartbeat_timestamp_seconds", "Last heartbeat", labels=["worker"]
     )

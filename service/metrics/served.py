@@ -12,7 +12,7 @@ from worker.contract import keys
 _LABELS = ["class", "model_version"]
 
 
-def served_families(redis: "Redis", served: Collection[tuple[str, str]], now: float) -> Iterator[Metric]:
+def served_families(redis: Redis, served: Collection[tuple[str, str]], now: float) -> Iterator[Metric]:
     """served: (class, `name@version`) of what has an alias; rows of other checkpoints are not shown.
 
     now: epoch seconds. Raises RedisError.
