@@ -2,6 +2,7 @@
 
 ModelStoreError
 ├── ModelNotFoundError            no such name, version, alias or digest
+│   └── NoEarlierVersionError     an alias has nothing to go back to
 ├── ManifestInvalidError          a manifest that does not say what it must
 ├── ArchitectureUnsupportedError  an architecture this build cannot run
 ├── WeightsCorruptedError         bytes that do not match their sha256, or do not fit the network
@@ -21,6 +22,18 @@ class ModelNotFoundError(ModelStoreError):
         self.known = known
         there = f"; there is {', '.join(known)}" if known else "; the store is empty"
         super().__init__(f"no checkpoint {reference!r}{there}")
+
+
+class NoEarlierVersionError(ModelNotFoundError):
+    """An alias, `name@alias`, has nothing to go back to; `gone` is what it named, where that was removed."""
+
+    def __init__(self, reference: str, gone: str | None) -> None:
+        self.reference = reference
+        self.known = ()
+        what = f"{gone}, which is not in the store any more," if gone else "no checkpoint"
+        ModelStoreError.__init__(
+            self, f"{reference} named {what} before its last promotion; there is nothing to go back to"
+        )
 
 
 class ManifestInvalidError(ModelStoreError):

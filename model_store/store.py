@@ -16,6 +16,7 @@ from model_store.errors import (
     ModelAlreadyPublishedError,
     ModelNotFoundError,
     ModelStoreError,
+    NoEarlierVersionError,
     WeightsCorruptedError,
 )
 from model_store.file_store import FileStore
@@ -283,7 +284,7 @@ class ModelStore:
     def rollback(self, name: str, alias: str = PRODUCTION) -> str:
         """Let an alias name what it named before its last promotion; returns that version.
 
-        Raises ModelNotFoundError if there is nothing to go back to.
+        Raises ModelNotFoundError; NoEarlierVersionError if there is nothing to go back to.
         """
         if not self.versions(name):
             raise ModelNotFoundError(name, self.names())
@@ -291,7 +292,7 @@ class ModelStore:
             aliases = self._read_aliases(name)
             version = aliases.version_before(alias)
             if version is None or version not in self.versions(name):
-                raise ModelNotFoundError(f"{name}@{alias} before its last promotion", self.versions(name))
+                raise NoEarlierVersionError(f"{name}@{alias}", version)
             aliases.change("rollback", alias, version)
             self._write_aliases(name, aliases)
         return version

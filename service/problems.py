@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 
-from model_store.errors import ModelNotFoundError, ModelStoreError
+from model_store.errors import ModelNotFoundError, ModelStoreError, NoEarlierVersionError
 from service.errors import (
     BadRequestError,
     FieldError,
@@ -87,6 +87,8 @@ def _on_http_exception(request: Request, error: HTTPException) -> Response:
 
 
 def _on_model_store_error(request: Request, error: ModelStoreError) -> Response:
+    if isinstance(error, NoEarlierVersionError):
+        return problem_response(NotFoundError(f"{error}."), request.url.path)
     if isinstance(error, ModelNotFoundError):
         field = FieldError("model", "no such checkpoint", list(error.known) or None)
         return problem_response(NotFoundError(f"{error}.", errors=[field]), request.url.path)

@@ -87,7 +87,9 @@ def test_a_promotion_is_seen_at_once_and_can_be_taken_back(promotable: Service) 
     back = promotable.client.post("/models/tiny/rollback")
     assert (back.status_code, back.json()["action"], named(promotable)) == (200, "rollback", "1")
     assert promotable.client.get("/classes").json()["model"]["version"] == "1"
-    assert promotable.client.post("/models/tiny/rollback").status_code == 404
+    nothing_before = promotable.client.post("/models/tiny/rollback")
+    assert nothing_before.status_code == 404
+    assert "there is nothing to go back to" in nothing_before.json()["detail"]
 
 
 def test_running_jobs_keep_the_checkpoint_they_began_with(promotable: Service) -> None:

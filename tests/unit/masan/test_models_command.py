@@ -75,7 +75,10 @@ def test_a_checkpoint_s_card_is_a_page(store: ModelStore, tmp_path: Path) -> Non
         (["promote", "tiny@2", "--force", "--reason", " "], "--reason"),
         (["promote", "tiny@2", "--reason", "why"], "--force"),
         (["promote", "tiny@2", "--alias", "Bad Alias"], "alias 'Bad Alias'"),
-        (["rollback", "tiny"], "before its last promotion"),
+        (
+            ["rollback", "tiny"],
+            "tiny@production named no checkpoint before its last promotion; there is nothing",
+        ),
         (["rollback", "nobody"], "nobody"),
     ],
 )

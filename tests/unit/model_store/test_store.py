@@ -1,4 +1,5 @@
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from model_store.errors import (
     ModelAlreadyPublishedError,
     ModelNotFoundError,
     ModelStoreError,
+    NoEarlierVersionError,
     WeightsCorruptedError,
 )
 from model_store.manifest import Manifest
@@ -190,8 +192,20 @@ def test_rollback_goes_back_step_by_step(store: ModelStore) -> None:
 
     assert [store.rollback("tiny"), store.rollback("tiny")] == ["2", "1"]
     assert store.aliases("tiny") == {"production": "1"}
-    with pytest.raises(ModelNotFoundError, match="before its last promotion"):
+    with pytest.raises(ModelNotFoundError, match="tiny@production named no checkpoint before its last"):
         store.rollback("tiny")
+
+
+def test_rollback_to_a_version_that_was_removed_names_it(tmp_path: Path) -> None:
+    store = ModelStore(str(tmp_path))
+    _publish(store, "1", "2")
+    for version in ("1", "2"):
+        store.promote("tiny", version)
+    shutil.rmtree(tmp_path / "tiny/versions/1")
+
+    with pytest.raises(NoEarlierVersionError, match="named 1, which is not in the store any more"):
+        store.rollback("tiny")
+    assert store.aliases("tiny") == {"production": "2"}
 
 
 def test_a_promotion_after_a_rollback_can_be_rolled_back(store: ModelStore) -> None:
