@@ -11,7 +11,7 @@ from fastapi import Depends, FastAPI
 from fastapi.concurrency import run_in_threadpool
 from redis.exceptions import RedisError
 
-from service.auth import authenticate, check_binding
+from service.auth import PUBLIC_PATHS, authenticate, check_binding
 from service.context import Services
 from service.openapi import install_openapi
 from service.parameters import check_parameters
@@ -53,7 +53,7 @@ def create_app(settings: ServiceSettings, *, clock: Callable[[], float] = time.t
 
     Raises SettingsError.
     """
-    telemetry = Telemetry(settings.otlp_endpoint)
+    telemetry = Telemetry(settings.otlp_endpoint, without_spans=PUBLIC_PATHS)
     services = Services.build(settings, clock)
     check_binding(settings, services.key_ring)
     app = FastAPI(

@@ -4,29 +4,30 @@ FastAPI makes the spans; it brings OpenTelemetry's interface, whose own spans co
 until a provider is given.
 """
 
-from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any, Final
 
+from fastapi.telemetry import TelemetryConfig
 from opentelemetry import trace
 
 from service.errors import SettingsError
 from service.logs import masked
 from worker.contract.tracing import TracingUnavailableError, close_provider, open_provider
 
-if TYPE_CHECKING:  # jobs are also read where there is no FastAPI
-    from fastapi.telemetry import TelemetryConfig
+if TYPE_CHECKING:  # the SDK is of an extra of its own
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import Span, TracerProvider
 
 SERVICE_NAME: Final = "masan-service"
-_OF_NOBODY: Final = frozenset({"/livez", "/readyz", "/startupz", "/health", "/metrics"})
-"""Asked every few seconds by machines."""
 
 
 class Telemetry:
-    """endpoint: of an OTLP/HTTP collector, None for no spans. Raises SettingsError."""
+    """endpoint: of an OTLP/HTTP collector, None for no spans. Raises SettingsError.
 
-    def __init__(self, endpoint: str | None) -> None:
+    without_spans: paths that machines ask for every few seconds.
+    """
+
+    def __init__(self, endpoint: str | None, without_spans: frozenset[str] = frozenset()) -> None:
+        self._without_spans = without_spans
         self._provider: TracerProvider | None = None
         if endpoint is not None:
             try:
@@ -36,7 +37,7 @@ class Telemetry:
             self._provider.add_span_processor(_masking_processor())
 
     @property
-    def config(self) -> "TelemetryConfig":
+    def config(self) -> TelemetryConfig:
         """For FastAPI. Its metrics and logs are not wanted: we have our own."""
         config: TelemetryConfig = {
             "tracing": self._provider is not None,
@@ -44,7 +45,7 @@ class Telemetry:
             "logs": False,
             "operation_spans": False,
             "auto_configure": False,
-            "exclude": _is_of_nobody,
+            "exclude": lambda scope: scope["path"] in self._without_spans,
         }
         if self._provider is not None:
             config["tracer_provider"] = self._provider
@@ -62,10 +63,6 @@ def current_traceparent() -> str | None:
     if not context.is_valid:
         return None
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
-
-
-def _is_of_nobody(scope: MutableMapping[str, Any]) -> bool:
-    return scope["path"] in _OF_NOBODY
 
 
 def _masking_processor() -> Any:
