@@ -74,12 +74,19 @@ def real_images(folder: Path, classes: tuple[str, ...], names: dict[str, str]) -
     """
     if not folder.is_dir():
         raise DatasetFolderError(str(folder), "there is no such folder")
-    found = {names.get(path.name, path.name): path for path in sorted(folder.iterdir()) if path.is_dir()}
-    if unknown := sorted(set(found) - set(classes)):
+    folders = sorted(path for path in folder.iterdir() if path.is_dir())
+    found: dict[str, Path] = {}
+    for of_class in folders:
+        slug = names.get(of_class.name, of_class.name)
+        if slug in found:
+            both = f"folders {found[slug].name} and {of_class.name} are both {slug}"
+            raise DatasetFolderError(str(folder), f"{both}; a class is one folder")
+        found[slug] = of_class
+    if unknown := [path.name for slug, path in found.items() if slug not in classes]:
         raise DatasetFolderError(
             str(folder),
-            f"folder {', '.join(unknown)} is none of the job's classes ({', '.join(classes)});"
-            f" say which is which by real_classes={{'{unknown[0]}': '{classes[0]}'}}",
+            f"folder {', '.join(unknown)}: none of the job's classes ({', '.join(classes)});"
+            " say which is which by real_classes={'FOLDER': 'CLASS'}, or add a job of each class that lacks one",
         )
     if missing := [slug for slug in classes if slug not in found]:
         raise DatasetFolderError(str(folder), f"it has no folder {', '.join(missing)}")

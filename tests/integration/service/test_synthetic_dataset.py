@@ -216,7 +216,7 @@ def test_what_cannot_be_mixed_is_said(job: str, url: str, real: Path, tmp_path: 
     def dataset(**options: object) -> None:
         SyntheticDataset(job, url=url, cache_dir=tmp_path, **options)  # type: ignore[arg-type]
 
-    with pytest.raises(DatasetFolderError, match=r"Pro is none of the job's classes .benign, pro_b"):
+    with pytest.raises(DatasetFolderError, match=r"folder Pro: none of the job's classes .benign, pro_b"):
         dataset(real=real, size_px=16)
     with pytest.raises(DatasetFolderError, match="there is no such folder"):
         dataset(real=real / "nowhere", size_px=16)

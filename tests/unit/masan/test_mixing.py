@@ -1,10 +1,12 @@
 """Orders, parts and ratios of an epoch."""
 
 import itertools
+from pathlib import Path
 
 import pytest
 
-from masan.mixing import Reader, mixed, shuffled, synthetic_count
+from masan.errors import DatasetFolderError
+from masan.mixing import Reader, mixed, real_images, shuffled, synthetic_count
 
 
 @pytest.mark.parametrize(("share", "period"), [(0.5, 2), (0.25, 4), (0.75, 4), (0.1, 10)])
@@ -45,3 +47,27 @@ def test_an_order_is_the_same_everywhere() -> None:
     # Written down, so that another process, machine or release cannot silently give another one.
     assert shuffled(list(range(8)), 0, 1, 2) == shuffled(list(range(8)), 0, 1, 2)
     assert shuffled(list(range(8)), 0, 1, 2) != shuffled(list(range(8)), 0, 2, 2)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("Early", "benign"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.png").touch()
+    return tmp_path
+
+
+def test_real_images_are_labelled_by_their_folder(folder: Path) -> None:
+    found = real_images(folder, ("benign", "early_pre_b"), {"Early": "early_pre_b"})
+
+    assert found == [(folder / "benign/0.png", 0), (folder / "Early/0.png", 1)]
+
+
+def test_a_folder_that_no_job_makes_images_of_is_called_by_its_own_name(folder: Path) -> None:
+    with pytest.raises(DatasetFolderError, match=r"folder Early: none of the job's classes \(benign\)"):
+        real_images(folder, ("benign",), {"Early": "early_pre_b"})
+
+
+def test_two_folders_of_one_class_are_refused(folder: Path) -> None:
+    with pytest.raises(DatasetFolderError, match="folders Early and benign are both benign"):
+        real_images(folder, ("benign",), {"Early": "benign"})
