@@ -66,6 +66,8 @@ def split_real(folder: Path, held_out: float) -> Split:
     Neighbours in a numbered series show the same slide: a random split would test on what was learned. Better
     still is a split by patient, where the files tell whose they are.
     """
+    if not folder.is_dir():
+        raise SystemExit(f"--real {folder}: there is no such folder")
     train: Labelled = []
     last: Labelled = []
     for of_class in sorted(path for path in folder.iterdir() if path.is_dir()):
