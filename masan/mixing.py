@@ -86,7 +86,7 @@ def real_images(folder: Path, classes: tuple[str, ...], names: dict[str, str]) -
         raise DatasetFolderError(
             str(folder),
             f"folder {', '.join(unknown)}: none of the job's classes ({', '.join(classes)});"
-            " say which is which by real_classes={'FOLDER': 'CLASS'}, or add jobs of the classes that lack one",
+            " say which is which by real_classes={'FOLDER': 'CLASS'}, or add a job of each class without one",
         )
     if missing := [slug for slug in classes if slug not in found]:
         raise DatasetFolderError(str(folder), f"it has no folder {', '.join(missing)}")
