@@ -1,12 +1,14 @@
 """Draining: no new job is accepted by any process of the fleet, while those under way go on."""
 
 import math
-from typing import cast
+from typing import Final, cast
 
 from redis import Redis
 
-from service.submission import draining
+from service.errors import DrainingError
 from worker.contract import keys
+
+RETRY_S: Final = 30
 
 
 class Drain:
@@ -38,3 +40,12 @@ class Drain:
         """Raises DrainingError while no new job is accepted."""
         if self.since() is not None:
             raise draining()
+
+
+def draining() -> DrainingError:
+    """What is answered to who asks for a new job."""
+    return DrainingError(
+        "The service is drained: jobs under way go on, new ones are not accepted until an admin "
+        "ends that (POST /admin/drain).",
+        retry_after_s=RETRY_S,
+    )

@@ -5,7 +5,8 @@ from typing import Any, Final, Self
 
 import orjson
 
-from service.errors import DrainingError, NoWorkerError, QueueFullError, RequestError
+from service.drain import draining
+from service.errors import NoWorkerError, QueueFullError, RequestError
 from service.generation import GenerationRequest
 from service.ids import new_job_id
 from service.job_queue import seconds_until
@@ -23,7 +24,6 @@ from worker.contract.webhook_ledger import RECORD_TTL_S, webhook_fields
 MAX_JOBS_AT_FRONT: Final = 8
 """More small jobs than this wait in line, so that large ones progress."""
 CHUNKS_PER_WORKER: Final = 2
-DRAIN_RETRY_S: Final = 30
 _NO_WORKER_RETRY_S: Final = 10
 
 
@@ -173,24 +173,16 @@ class Submitter:
         if verdict == "draining":
             return draining()
         if verdict == "none":
-            return no_worker()
+            return _no_worker()
         if verdict == "queue":
-            return queue_full(int(float(rest[0])), n, self._max_queue_images, float(rest[1]))
+            return _queue_full(int(float(rest[0])), n, self._max_queue_images, float(rest[1]))
         expected, needed = float(rest[0]), float(rest[1])
         if verdict == "disk":
             return self._storage.disk_full(n, expected, needed)
         return self._storage.limit_passed(n, expected, needed)
 
 
-def draining() -> DrainingError:
-    return DrainingError(
-        "The service is drained: jobs under way go on, new ones are not accepted until an admin "
-        "ends that (POST /admin/drain).",
-        retry_after_s=DRAIN_RETRY_S,
-    )
-
-
-def no_worker() -> NoWorkerError:
+def _no_worker() -> NoWorkerError:
     return NoWorkerError(
         "No worker has reported in the last seconds, so nobody would make the images. "
         "Start one with `masan work`; /readyz tells what is missing.",
@@ -198,7 +190,7 @@ def no_worker() -> NoWorkerError:
     )
 
 
-def queue_full(waiting: int, n: int, limit: int, speed: float) -> QueueFullError:
+def _queue_full(waiting: int, n: int, limit: int, speed: float) -> QueueFullError:
     """speed: of all workers, images/s."""
     return QueueFullError(
         f"{waiting} images are waiting; {n} more would pass the limit of {limit}.",
