@@ -48,7 +48,7 @@ def test_the_first_page_s_example_runs(base_url: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("folder", "said"), [("absent", "No such file or directory"), ("real", "no answer from")]
+    ("folder", "said"), [("absent", "there is no such folder"), ("real", "no answer from")]
 )
 def test_the_example_says_in_a_line_what_is_missing(tmp_path: Path, folder: str, said: str) -> None:
     make_smear_dataset(tmp_path / "real", per_class=2)
