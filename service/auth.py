@@ -14,9 +14,9 @@ from fastapi.security.utils import get_authorization_scheme_param
 from starlette.requests import HTTPConnection
 from starlette.types import Scope as ASGIScope
 
+from service.api_keys import Scope
 from service.errors import ForbiddenError, SettingsError, UnauthorizedError
 from service.key_ring import LOCAL, KeyRing, Principal, tenant_of
-from service.keys import Scope
 from service.rate_limits import limits_requests
 from service.settings import ServiceSettings, is_loopback
 

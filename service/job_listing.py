@@ -14,11 +14,11 @@ from typing import Final, Self, cast
 
 from redis import Redis
 
+from service.api_keys import Scope
 from service.ids import JOB_ID_PATTERN
 from service.job_record import JobRecord
 from service.jobs import JobService
 from service.key_ring import Principal
-from service.keys import Scope
 from service.parameters import unknown_cursor
 from worker.contract import keys
 from worker.contract.messages import JobStatus

@@ -5,6 +5,7 @@ from typing import cast
 
 from redis import Redis
 
+from service.api_keys import Scope
 from service.commands import Commands, Script
 from service.errors import (
     JobFinishedError,
@@ -19,7 +20,6 @@ from service.job_queue import JobQueue
 from service.job_record import JobRecord
 from service.job_view import JobView
 from service.key_ring import Principal
-from service.keys import Scope
 from service.regenerate import regenerate_hint, regenerate_link
 from service.storage_limits import StorageLimits
 from service.submission import ADMIT_KEYS, CHUNKS_PER_WORKER, Submission, Submitter

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from service.api_keys import NO_LIMITS, ApiKey, KeyLimits, KeysFileError, Scope, hash_key, read_keys
 from service.errors import SettingsError
-from service.keys import NO_LIMITS, ApiKey, KeyLimits, KeysFileError, Scope, hash_key, read_keys
 from service.settings import ServiceSettings
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from masan.processes import free_port
-from service.keys import ApiKey, Scope, create_key
+from service.api_keys import ApiKey, Scope, create_key
 from service.settings import ServiceSettings
 from tests.integration.service.harness import Service
 

@@ -2,10 +2,10 @@
 
 import pytest
 
+from service.api_keys import ApiKey, hash_key
 from service.auth import Principal, Scope, check_binding, tenant_of
 from service.errors import SettingsError
 from service.key_ring import LOCAL, KeyRing
-from service.keys import ApiKey, hash_key
 from service.settings import ServiceSettings
 
 KEY = "mk_0123456789abcdef"

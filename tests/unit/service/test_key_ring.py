@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from service.api_keys import ApiKey, KeyLimits, Scope, hash_key
 from service.errors import SettingsError
 from service.key_ring import LOOK_EVERY_S, KeyRing, Principal
-from service.keys import ApiKey, KeyLimits, Scope, hash_key
 from service.settings import ServiceSettings
 
 KEY = "mk_0123456789abcdef"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.keys import (
+from service.api_keys import (
     KEY_PREFIX,
     ApiKey,
     KeyChangeError,
