@@ -29,6 +29,7 @@ _SHARD_POLL_S: Final = 2
 _FASTEST_POLL_S: Final = 0.2
 _SLOWEST_POLL_S: Final = 2.0
 """How often a server is asked that answers long polls at once: it does not know `Prefer: wait`."""
+_STAGES: Final = ("queued", "running", "canceling")
 _NO_STREAM_STATUSES: Final = frozenset({404, 405, 406, 501, 503})
 
 OnProgress = Callable[[Job], None]
@@ -154,14 +155,17 @@ class _Follower:
         return now
 
     def handle(self, event: JobEvent | None) -> None:
-        """Take in an event, or a sign of life. The end is looked up, for its error and its last figures."""
+        """Take in an event, or a sign of life. The end is looked up, for its error and its last figures.
+
+        The stream begins with what was before the first look, which the job does not go back to.
+        """
         now = self.now
         if event is not None and event.name == "snapshot":
             now = Job.from_body(event.data)
         elif event is not None and event.name == "progress":
-            now = self._progressed(int(event.data.get("done", now.done)))
+            now = self._progressed(max(now.done, int(event.data.get("done", now.done))))
         elif event is not None and event.name == "status":
-            now = replace(now, status=str(event.data.get("status", now.status)))
+            now = replace(now, status=max(now.status, str(event.data.get("status")), key=_stage))
         if event is None or event.name != "done":
             # A state that has ended is told once, by the look that follows.
             self.see(replace(now, status=self.now.status) if now.is_final else now)
@@ -169,7 +173,13 @@ class _Follower:
     def _progressed(self, done: int) -> Job:
         seconds = time.monotonic() - self._began
         speed = self.now.images_per_second if done <= self.now.done or seconds < 1 else done / seconds
-        return replace(self.now, done=done, status="running", images_per_second=speed)
+        status = max(self.now.status, "running", key=_stage)
+        return replace(self.now, done=done, status=status, images_per_second=speed)
+
+
+def _stage(status: str) -> int:
+    """How far a job is that has not ended."""
+    return _STAGES.index(status) if status in _STAGES else -1
 
 
 class _EventReader:

@@ -84,6 +84,25 @@ def test_wait_sees_the_job_end_by_its_events(service: Service, client: Client) -
     assert seen == sorted(seen)
 
 
+def test_wait_does_not_go_back_to_what_was_before_its_first_look(service: Service, client: Client) -> None:
+    job = client.submit("pro_b", 40, seed=7)
+    first, second, *rest = service.spec(job.id).chunks()
+    for request in (first, second):
+        service.make_chunk(request)
+    seen: list[tuple[str, int]] = []
+
+    def make_rest() -> None:
+        for request in rest:
+            service.make_chunk(request)
+
+    later(make_rest)
+    client.wait(job, lambda now: seen.append((now.status, now.done)), timeout_s=15)
+
+    assert rest and seen[0] == ("running", first.count + second.count)
+    assert {status for status, _ in seen} == {"running", "succeeded"}
+    assert [done for _, done in seen] == sorted(done for _, done in seen)
+
+
 def test_a_canceled_job_raises_its_end(service: Service, client: Client) -> None:
     job = client.submit("pro_b", 3)
     later(lambda: client.cancel(job))
