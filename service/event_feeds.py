@@ -132,6 +132,7 @@ class EventFeeds:
 
     async def aclose(self) -> None:
         """End the reader."""
+        self._feeds.clear()  # a cancellation alone may get lost in Python 3.11's wait_for
         if self._reader is not None:
             self._reader.cancel()
             with suppress(asyncio.CancelledError):
@@ -139,14 +140,14 @@ class EventFeeds:
 
     async def _read_all(self) -> None:
         """Through an outage of Redis it goes on, from where every feed stands."""
-        async with self._redis.client() as redis:
-            while self._feeds:
-                try:
+        while self._feeds:
+            try:
+                async with self._redis.client() as redis:
                     self._client_id = await redis.client_id()
                     while self._feeds:
                         await self._read_some(redis)
-                except (RedisError, OSError):
-                    await asyncio.sleep(_PAUSE_S)
+            except (RedisError, OSError):
+                await asyncio.sleep(_PAUSE_S)
 
     async def _read_some(self, redis: Redis) -> None:
         by_key = {keys.events_key(job_id): feed for job_id, feed in self._feeds.items()}
@@ -162,8 +163,8 @@ class EventFeeds:
                 feed.add(self._events(feed.job_id, rows))
 
     async def _nudge(self, feed: Feed) -> None:
-        """End the reader's wait, so that it begins anew with this feed."""
-        while feed.floor is None:
+        """End the reader's wait, so that it begins anew with this feed, unless everybody has left it."""
+        while feed.floor is None and feed.clients:  # a cancellation may get lost
             with suppress(RedisError):
                 if self._client_id is not None:
                     await self._redis.client_unblock(self._client_id)
