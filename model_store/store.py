@@ -198,6 +198,18 @@ class ModelStore:
         """Every promotion and rollback of a model, oldest first. Raises ManifestInvalidError."""
         return tuple(self._read_aliases(name).history) if _is_valid(_SLUG, name) else ()
 
+    def check_free(self, name: str, version: str) -> None:
+        """For a publisher with long work to do first, who may still lose a race.
+
+        Raises ValueError for what cannot be a name or a version, ModelAlreadyPublishedError.
+        """
+        if not _is_valid(_SLUG, name):
+            raise ValueError(f"name {name!r} is not 1 to 64 lower-case letters, digits, _ or -")
+        if not _is_valid(_VERSION, version):
+            raise ValueError(f"version {version!r} is not 1 to 64 letters, digits, ., _ or -")
+        if version in self.versions(name):
+            raise ModelAlreadyPublishedError(name, version)
+
     def publish(self, manifest: Manifest, files: Mapping[str, bytes]) -> Checkpoint:
         """Add a version, whole or not at all. `files` holds exactly the files the manifest names.
 

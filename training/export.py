@@ -123,13 +123,16 @@ def publish_generator(
     Raises RunInvalidError if the data are not those of the run, CopiesFoundError if a generated image is a
     copy of a training image, ModelAlreadyPublishedError, and what `evaluate_against` raises.
     """
+    version = publication.version or _next_version(store, publication.name)
+    store.check_free(publication.name, version)
+    drawing = Drawing(n_fake=publication.n_fake)
     environment = run_dir.environment()
     weights = encode_weights(trained.network, torch.float16)
     dataset = _dataset_of(run_dir, publication.data, trained)
     dataset = replace(dataset, classes=_slugs(dataset, publication.classes))
     manifest = Manifest(
         name=publication.name,
-        version=publication.version or _next_version(store, publication.name),
+        version=version,
         architecture=trained.architecture,
         config=trained.config,
         classes=dataset.classes,
@@ -161,7 +164,7 @@ def publish_generator(
         generator,
         manifest.digest,
         dataset.classes,
-        drawing=Drawing(n_fake=publication.n_fake),
+        drawing=drawing,
         progress=progress,
     )
     overrides = _overrides(run_dir, report, publication)

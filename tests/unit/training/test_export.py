@@ -1,12 +1,16 @@
 import json
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from model_store.errors import ModelAlreadyPublishedError
 from model_store.quality.reference_set import load_reference_set
 from model_store.quality.series import HELD_OUT_BLOCK
 from model_store.report_page import read_report_page
@@ -123,6 +127,24 @@ def test_classes_that_cannot_be_named_so_are_refused(
 ) -> None:
     with pytest.raises(DatasetInvalidError, match=reason):
         publish_run(run_dir, store, Publication(name="tiny", classes=classes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"name": "My_Smears!"}, "name 'My_Smears!' is not 1 to 64 lower-case letters, digits, _ or -"),
+        ({"version": "a/b"}, "version 'a/b' is not 1 to 64 letters, digits, ., _ or -"),
+        ({"version": "1"}, "tiny@1 is already published"),
+        ({"n_fake": 1}, "n_fake is 1; at least 12 images per class are needed"),
+    ],
+)
+def test_what_cannot_be_published_is_refused_before_anything_is_judged(
+    run_dir: RunDir, store: ModelStore, published: Checkpoint, changes: dict[str, Any], reason: str
+) -> None:
+    nowhere = replace(Publication(name="tiny", data=Path("/nowhere")), **changes)
+
+    with pytest.raises((ValueError, ModelAlreadyPublishedError), match=re.escape(reason)):
+        publish_run(run_dir, store, nowhere)
 
 
 def test_other_images_are_refused(run_dir: RunDir, store: ModelStore, tmp_path: Path) -> None:
