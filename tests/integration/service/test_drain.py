@@ -153,8 +153,8 @@ def test_sigterm_answers_what_is_under_way_then_ends_with_0(service: Service) ->
         time.sleep(0.5)
         started = time.monotonic()
         server.send_signal(signal.SIGTERM)
-        time.sleep(0.2)
-        ready = httpx.get(f"{url}/readyz", trust_env=False)
+        while (ready := httpx.get(f"{url}/readyz", trust_env=False)).is_success:
+            time.sleep(0.02)
         code = server.wait(15)
         waiting.join(15)
 

@@ -52,19 +52,20 @@ def serving(settings: ServiceSettings, folder: Path, **variables: str) -> Iterat
             stdout=file,
             stderr=file,
         )
-    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False)
     deadline = time.monotonic() + 20
-    while True:
-        try:
-            client.get("/livez")
-            break
-        except httpx.ConnectError:
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
-    yield process, client, log
-    client.close()
-    process.kill()
-    process.wait()
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as client:
+            while True:
+                try:
+                    client.get("/livez")
+                    break
+                except httpx.ConnectError:
+                    assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+                    time.sleep(0.05)
+            yield process, client, log
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_stops_soon_though_somebody_waits(process: Process, service: Service) -> None:

@@ -276,13 +276,15 @@ def slow_worker(service: Service) -> Iterator["subprocess.Popen[bytes]"]:
     live(service)
     arguments = [service.settings.redis_url, service.settings.model_store_url]
     with subprocess.Popen([sys.executable, "-c", SLOW, *arguments]) as process:
-        asked = ask(service)
-        deadline = time.monotonic() + 20
-        while look(service, asked["id"])["progress"]["stage"] != "draw":
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        yield process
-        process.kill()
+        try:
+            asked = ask(service)
+            deadline = time.monotonic() + 20
+            while look(service, asked["id"])["progress"]["stage"] != "draw":
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            yield process
+        finally:
+            process.kill()
 
 
 def unfinished(service: Service) -> str:
