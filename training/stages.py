@@ -13,14 +13,19 @@ from training.evaluation.reference import Progress as Tell
 def stage_bars() -> Iterator[Tell]:
     """A function to be told (stage, done, of how many); bars go to stderr, a stage's at its first word."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        tasks: dict[str, TaskID] = {}
-        furthest: dict[str, int] = {}
+    bars = Progress(*columns, console=Console(stderr=True))
+    tasks: dict[str, TaskID] = {}
+    furthest: dict[str, int] = {}
 
-        def tell(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-            furthest[stage] = max(done, furthest.get(stage, 0))
-            bars.update(tasks[stage], completed=furthest[stage])
+    def tell(stage: str, done: int, total: int) -> None:
+        bars.start()
+        if stage not in tasks:
+            tasks[stage] = bars.add_task(stage, total=total)
+        furthest[stage] = max(done, furthest.get(stage, 0))
+        bars.update(tasks[stage], completed=furthest[stage])
 
+    try:
         yield tell
+    finally:
+        if tasks:  # bars that never began would still end with an empty line
+            bars.stop()

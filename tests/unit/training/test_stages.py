@@ -23,3 +23,10 @@ def test_a_bar_does_not_go_back(capsys: pytest.CaptureFixture[str]) -> None:
             tell("draw", done, 3)
 
     assert "3/3" in capsys.readouterr().err
+
+
+def test_what_ends_before_its_first_stage_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match="wrong"), stage_bars():
+        raise ValueError("wrong")
+
+    assert capsys.readouterr().err == ""
