@@ -1,12 +1,19 @@
 """Everything a run can be told, in frozen dataclasses; a preset gives a whole one, `--set` changes one."""
 
 import dataclasses
+import math
 import tomllib
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self, cast, get_type_hints
+from typing import Annotated, Any, Literal, Self, cast, get_type_hints
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from training.data import LabelMode
 from training.errors import ConfigInvalidError
+
+Weight = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Configuration:
@@ -102,7 +109,7 @@ class DiscriminatorOptions:
     feature_channels: tuple[int, ...] = (64, 128, 256, 512)
     head_channels: tuple[int, ...] = (64, 64, 128, 256, 512)
     """Widths of a projected head's maps at sides 128, 64, 32, 16, 8."""
-    pixel_weight: float = 0.25
+    pixel_weight: Weight = 0.25
     san_scale: float = 1.0
 
 
@@ -111,8 +118,8 @@ class AugmentConfig:
     """DiffAugment, applied to everything a discriminator sees."""
 
     policy: str = "color"
-    color_probability: float = 1.0
-    cutout_ratio: float = 0.5
+    color_probability: Share = 1.0
+    cutout_ratio: Share = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,14 +131,14 @@ class LossConfig:
     """
 
     gan_loss: Literal["hinge", "lsgan", "nonsat"] = "hinge"
-    san_lambda: float = 1.0
-    r1_gamma: float = 0.02
+    san_lambda: Weight = 1.0
+    r1_gamma: Weight = 0.02
     r1_every: int = 16
-    lecam_weight: float = 0.0
-    reconstruction_weight: float = 1.0
-    mean_color_weight: float = 0.0
-    energy_weight: float = 0.0
-    color_energy_weight: float = 0.0
+    lecam_weight: Weight = 0.0
+    reconstruction_weight: Weight = 1.0
+    mean_color_weight: Weight = 0.0
+    energy_weight: Weight = 0.0
+    color_energy_weight: Weight = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,14 +149,14 @@ class OptimizerConfig:
     """
 
     kind: Literal["adam", "sgd"] = "adam"
-    generator_lr: float = 2e-4
-    discriminator_lr: float = 2e-4
-    beta1: float = 0.0
-    beta2: float = 0.99
+    generator_lr: Weight = 2e-4
+    discriminator_lr: Weight = 2e-4
+    beta1: Decay = 0.0
+    beta2: Decay = 0.99
     batch: int = 64
-    ema_kimg: float = 20.0
-    ema_rampup: float = 0.05
-    warmup_kimg: float = 0.0
+    ema_kimg: Weight = 20.0
+    ema_rampup: Weight = 0.05
+    warmup_kimg: Weight = 0.0
     """Images for which a fresh discriminator learns alone, after growing."""
 
 
@@ -193,6 +200,8 @@ class TrainConfig(Configuration):
             raise ConfigInvalidError(f"data.hold_out_block {self.data.hold_out_block} is not -1..4")
         if self.optimizer.batch < 1:
             raise ConfigInvalidError(f"optimizer.batch {self.optimizer.batch} is not at least 1")
+        if self.run.score_images < 0 or self.run.score_images == 1:
+            raise ConfigInvalidError(f"run.score_images {self.run.score_images} is not 0 or at least 2")
         for name in ("tick_kimg", "snapshot_kimg", "total_kimg"):
             if getattr(self.run, name) <= 0:
                 raise ConfigInvalidError(f"run.{name} {getattr(self.run, name)} is not above 0")
@@ -221,7 +230,7 @@ def _parse(text: str) -> Any:
 
 
 def _build(cls: Any, values: dict[str, Any], path: str) -> Any:
-    hints = get_type_hints(cls)
+    hints = get_type_hints(cls, include_extras=True)
     unknown = set(values) - set(hints)
     if unknown:
         raise ConfigInvalidError(f"{path}{min(unknown)} is unknown; there is {', '.join(hints)}")
@@ -236,8 +245,8 @@ def _build(cls: Any, values: dict[str, Any], path: str) -> Any:
 
 def _checked(name: str, hint: Any, value: Any) -> Any:
     """`value` as the annotated type, or ConfigInvalidError; pydantic knows the rules."""
-    from pydantic import TypeAdapter, ValidationError
-
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigInvalidError(f"{name} {value} is not a finite number")
     try:
         return TypeAdapter(hint).validate_python(value)
     except ValidationError as error:
