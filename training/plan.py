@@ -79,6 +79,8 @@ class Plan:
 
         data = data or self._recorded_data()
         out = out or Path("runs") / f"{self.config.recipe}-{time.strftime('%Y%m%d-%H%M%S')}"
+        if self.resume is None and out.resolve().is_relative_to(data.resolve()):
+            raise ConfigInvalidError(f"--out {out} lies in --data {data}, whose folders are classes")
         device = choose_device(device)
         ranks = Ranks.join(torch.device(device).type)
         try:

@@ -113,6 +113,16 @@ def test_data_may_be_left_out_only_when_a_run_knows_it(tmp_path: Path) -> None:
         plan(Wish()).run(data=None, out=tmp_path, device="cpu", time_budget_s=1, threads=1)
 
 
+@pytest.mark.parametrize("inside", ["", "runs/first"])
+def test_run_folder_among_the_classes_is_refused(tmp_path: Path, inside: str) -> None:
+    with pytest.raises(ConfigInvalidError, match=r"--out .* lies in --data .*, whose folders are classes"):
+        plan(Wish(preset="smoke")).run(
+            data=tmp_path, out=tmp_path / inside, device="cpu", time_budget_s=1.0, threads=1
+        )
+
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("device", ["tpu", "cuda:x", "meta", "cuda:99"])
 def test_device_that_is_not_there_is_refused(device: str) -> None:
     with pytest.raises(ConfigInvalidError, match=f"--device '{device}'"):
