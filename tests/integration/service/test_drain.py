@@ -139,6 +139,13 @@ def process(settings: ServiceSettings, **variables: str) -> Iterator[tuple[subpr
         started.wait()
 
 
+def wait_for_another_request(url: str) -> None:
+    """Until one is under way beside ours."""
+    wanted = "\nmasan_http_requests_in_progress 2.0\n"
+    while wanted not in httpx.get(f"{url}/metrics", trust_env=False).text:
+        time.sleep(0.02)
+
+
 def test_sigterm_answers_what_is_under_way_then_ends_with_0(service: Service) -> None:
     job_id = service.submit()["id"]
     answers: list[httpx.Response] = []
@@ -150,7 +157,7 @@ def test_sigterm_answers_what_is_under_way_then_ends_with_0(service: Service) ->
 
         waiting = threading.Thread(target=wait_for_change)
         waiting.start()
-        time.sleep(0.5)
+        wait_for_another_request(url)
         started = time.monotonic()
         server.send_signal(signal.SIGTERM)
         while (ready := httpx.get(f"{url}/readyz", trust_env=False)).is_success:
@@ -171,7 +178,7 @@ def test_an_answer_that_does_not_end_is_cut_at_the_grace(service: Service) -> No
         with socket.create_connection((host, int(port))) as stuck:
             stuck.sendall(b"POST /admin/drain HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n")
             stuck.sendall(b"Content-Type: application/json\r\n\r\n{")
-            time.sleep(0.3)
+            wait_for_another_request(url)
             started = time.monotonic()
             server.send_signal(signal.SIGTERM)
             code = server.wait(10)

@@ -16,6 +16,8 @@ from service.transport.http_protocol import MAX_HEAD_BYTES, BoundedProtocol
 pytestmark = pytest.mark.integration
 
 BLOCK = b"a" * 4096
+head_is_read = threading.Event()
+"""`/slow` sends no body before."""
 
 
 async def app(scope, receive, send):  # type: ignore[no-untyped-def]
@@ -23,7 +25,8 @@ async def app(scope, receive, send):  # type: ignore[no-untyped-def]
         pass
     if scope["path"] == "/slow":
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        await asyncio.sleep(0.5)
+        while not head_is_read.is_set():
+            await asyncio.sleep(0.01)
         await send({"type": "http.response.body", "body": b"body"})
         return
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
@@ -90,7 +93,10 @@ def test_a_head_is_out_before_its_body_is_there(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
 
-        first = connection.recv(4096)
+        try:
+            first = connection.recv(4096)
+        finally:
+            head_is_read.set()
 
     assert first.startswith(b"HTTP/1.1 200 OK\r\n")
     assert first.endswith(b"\r\n\r\n")

@@ -79,9 +79,9 @@ def test_unchanged_job_is_304(service: Service) -> None:
 def test_long_poll_answers_when_the_job_changes(service: Service) -> None:
     job_id = str(service.submit()["id"])
     finisher = threading.Timer(0.5, service.finish, [job_id])
-    finisher.start()
 
     started = time.monotonic()
+    finisher.start()
     response = service.client.get(f"/jobs/{job_id}", headers={"Prefer": "wait=15"})
     seconds = time.monotonic() - started
     finisher.join()

@@ -78,7 +78,8 @@ def test_stops_soon_though_somebody_waits(process: Process, service: Service) ->
 
     waiting = threading.Thread(target=wait_for_change)
     waiting.start()
-    time.sleep(0.7)
+    while "\nmasan_http_requests_in_progress 2.0\n" not in client.get("/metrics").text:
+        time.sleep(0.02)  # it and this one
     server.send_signal(signal.SIGTERM)
     started = time.monotonic()
     server.wait(10)
