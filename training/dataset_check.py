@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,8 @@ from training.errors import DatasetInvalidError
 from training.sources import Progress, Source, file_number, image_files, open_source, other_files
 
 Size = tuple[int, int]
+_SHOWN: Final = 20
+"""Lines of duplicates, and of skipped files, that a person is shown."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +76,15 @@ class DatasetCheck:
                 yield f"  scale bar {style}: {sum(blocks)} images, series blocks {split}"
         if any(len(set(c.series)) > 1 for c in self.classes):
             yield "Scale-bar styles differ and could tell classes apart; data.label_mode=mask hides them."
-        for group in self.duplicates:
-            yield f"same field: {', '.join(group)}"
-        for name, why in self.skipped.items():
-            yield f"skipped {name}: {why}"
+        yield from _first([f"same field: {', '.join(group)}" for group in self.duplicates])
+        yield from _first([f"skipped {name}: {why}" for name, why in self.skipped.items()])
+
+
+def _first(lines: list[str]) -> Iterator[str]:
+    """As many as a person reads; a wrong folder may have thousands."""
+    yield from lines[:_SHOWN]
+    if len(lines) > _SHOWN:
+        yield f"... and {len(lines) - _SHOWN} more such lines; --json has them all"
 
 
 def check_dataset(

@@ -76,3 +76,15 @@ def test_slugs_can_be_given(smears: Path) -> None:
         check_dataset(smears, {"Late": "late"})
     with pytest.raises(DatasetInvalidError, match="'Not a slug' is no class slug"):
         check_dataset(smears, {"Early": "Not a slug"})
+
+
+def test_of_many_skipped_files_a_person_is_shown_the_first(smears: Path) -> None:
+    for number in range(1200):
+        (smears / f"note-{number:04d}.txt").touch()
+
+    check = check_dataset(smears)
+
+    skipped = [line for line in check.lines() if line.startswith(("skipped", "..."))]
+    assert len(check.skipped) == 1200
+    assert len(skipped) == 21
+    assert skipped[-1] == "... and 1180 more such lines; --json has them all"
