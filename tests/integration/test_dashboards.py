@@ -23,6 +23,7 @@ from tests.expressions import Target, annotations, expressions, grouped_by, rule
 from tests.full_report import full_report, judged
 from tests.integration.service.harness import Clock, Service, publish, running
 from tests.real_prometheus import Prometheus, running_prometheus
+from tests.worker_stack import NO_GUARD_S
 from worker.contract import keys
 from worker.process import WorkerProcess
 from worker.settings import WorkerSettings
@@ -85,6 +86,7 @@ def fleet(valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) -> Ite
             device="cpu",
             threads=1,
             encode_threads=1,
+            micro_batch_timeout_s=NO_GUARD_S,
             **stores,
         )
     )

@@ -17,7 +17,7 @@ from PIL import Image
 from model_store.image_id import ImageId
 from model_store.store import Checkpoint, ModelStore
 from tests.checkpoints import publish_tiny
-from tests.worker_stack import Stack
+from tests.worker_stack import NO_GUARD_S, Stack
 from worker import presence as presence_module
 from worker.chunks import Claim, Outcome
 from worker.contract import keys
@@ -125,7 +125,9 @@ class _Canceling(Sampler):
 
     def __init__(self, stack: Stack, spec: JobSpec) -> None:
         metrics = WorkerMetrics(torch.device("cpu"))
-        super().__init__(torch.device("cpu"), threads=1, encode_threads=1, timeout_s=60, metrics=metrics)
+        super().__init__(
+            torch.device("cpu"), threads=1, encode_threads=1, timeout_s=NO_GUARD_S, metrics=metrics
+        )
         self.batches = 0
         self._stack = stack
         self._spec = spec

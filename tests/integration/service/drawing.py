@@ -8,6 +8,7 @@ import httpx
 from redis import Redis
 
 from tests.integration.service.harness import Service
+from tests.worker_stack import NO_GUARD_S
 from worker.contract.chunk_queue import open_queue
 from worker.process import WorkerProcess
 from worker.settings import WorkerSettings
@@ -25,6 +26,7 @@ def draw(service: Service) -> None:
         device="cpu",
         threads=1,
         encode_threads=1,
+        micro_batch_timeout_s=NO_GUARD_S,
     )
     assert WorkerProcess(settings).run(burst=True) == 0
 

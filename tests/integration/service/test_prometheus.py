@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from tests.integration.service.harness import Service
+from tests.worker_stack import NO_GUARD_S
 from worker.process import WorkerProcess
 from worker.settings import WorkerSettings
 
@@ -34,6 +35,7 @@ def worker(service: Service) -> Iterator[WorkerProcess]:
             device="cpu",
             threads=1,
             encode_threads=1,
+            micro_batch_timeout_s=NO_GUARD_S,
         )
     )
     yield process

@@ -21,6 +21,7 @@ from service.errors import SettingsError
 from service.settings import ServiceSettings
 from service.telemetry import Telemetry
 from tests.integration.service.harness import Clock, Service, running
+from tests.worker_stack import NO_GUARD_S
 from worker.contract.messages import ChunkRequest, ModelRef
 from worker.contract.tracing import TracingUnavailableError
 from worker.logs import JsonFormatter
@@ -105,6 +106,7 @@ def work(settings: ServiceSettings, endpoint: str) -> None:
         device="cpu",
         threads=1,
         encode_threads=1,
+        micro_batch_timeout_s=NO_GUARD_S,
         otlp_endpoint=endpoint,
     )
     assert WorkerProcess(of_worker).run(burst=True) == 0
