@@ -34,7 +34,11 @@ class RunningStack:
         self.output = data_dir.with_suffix(".out")
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
-        self.url = self._wait_until_ready()
+        try:
+            self.url = self._wait_until_ready()
+        except BaseException:
+            self.process.kill()  # and the kernel its children
+            raise
 
     def _wait_until_ready(self) -> str:
         deadline = time.monotonic() + READY_TIMEOUT_S
@@ -69,7 +73,10 @@ class RunningStack:
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
             self.signal_group(signal.SIGTERM)
-        self.process.wait(20)
+        try:
+            self.process.wait(20)
+        finally:
+            self.process.kill()
 
 
 def processes_in(folder: Path) -> list[str]:

@@ -115,12 +115,15 @@ def test_ctrl_c_during_generate_leaves_no_process(tiny_data_dir: Path, tmp_path:
         text=True,
         start_new_session=True,
     ) as process:
-        results = tiny_data_dir / "results"
-        assert eventually(lambda: results.is_dir() and any(results.rglob("*.tar")), within_s=90)
+        try:
+            results = tiny_data_dir / "results"
+            assert eventually(lambda: results.is_dir() and any(results.rglob("*.tar")), within_s=90)
 
-        started = time.monotonic()
-        os.killpg(process.pid, signal.SIGINT)
-        _, error = process.communicate(timeout=15)
+            started = time.monotonic()
+            os.killpg(process.pid, signal.SIGINT)
+            _, error = process.communicate(timeout=15)
+        finally:
+            process.kill()
 
     assert time.monotonic() - started < 15
     assert process.returncode == 130
