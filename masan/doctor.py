@@ -163,7 +163,9 @@ def _stack(patient: Patient) -> Iterator[Finding]:
             yield Finding("port", "look", f"{patient.port}: {reason}", advice)
         yield Finding("stack", "ok", f"none runs on {patient.data_dir}; start it with `masan up`")
     elif reason := not_ready_reason(url):
-        advice = f"look into {patient.data_dir / 'logs'}" if running else "see its own logs"
+        advice = (
+            f"look into {patient.data_dir / 'logs'}" if running and running.url == url else "see its own logs"
+        )
         yield Finding("stack", "broken", f"{url} is not ready: {reason}", advice)
     else:
         yield Finding("stack", "ok", f"{url} is ready")
