@@ -57,7 +57,8 @@ class GateExhaustedError(WorkerError):
         self.reasons = dict(reasons)
         why = ", ".join(f"{reason.value} {count}" for reason, count in sorted(reasons.items()))
         super().__init__(
-            f"{class_slug} image {index}: the gate refused all {sum(reasons.values())} attempts ({why})"
+            f"{class_slug} image {index}: the gate refused all {sum(reasons.values())} attempts ({why});"
+            " ask with another seed or a looser gate"
         )
 
 
