@@ -41,6 +41,22 @@ class Prometheus:
         alerts = self.ask("alerts")["alerts"]
         return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
 
+    def wait_for_scrapes(self, count: int) -> None:
+        """Until every target has answered so many more, the last one too."""
+        answered: dict[str, set[str]] = {}
+        deadline = time.monotonic() + _READY_TIMEOUT_S
+        while True:
+            targets = self.ask("targets", state="active")["activeTargets"]
+            for target in targets:
+                if target["health"] == "up":
+                    answered.setdefault(target["scrapeUrl"], set()).add(target["lastScrape"])
+            if all(
+                target["health"] == "up" and len(answered[target["scrapeUrl"]]) > count for target in targets
+            ):
+                return
+            assert time.monotonic() < deadline, targets
+            time.sleep(0.05)
+
     def scraped(self) -> list[str]:
         """Addresses that answered their last scrape."""
         targets = self.ask("targets", state="active")["activeTargets"]

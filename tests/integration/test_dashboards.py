@@ -96,14 +96,15 @@ def fleet(valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) -> Ite
         scraped = {"masan-service": services, "masan-worker": [f"127.0.0.1:{worker_port}"]}
         one.register_worker()
         with running_prometheus(folder, scraped, interval_s=SCRAPE_S) as prometheus:
-            time.sleep(2 * SCRAPE_S)
+            prometheus.wait_for_scrapes(2)
             make_a_job(one, worker)
-            time.sleep(6 * SCRAPE_S)
+            prometheus.wait_for_scrapes(6)
+            at = time.time()
             labels: dict[str, set[str]] = {}
             for address in [*services, *scraped["masan-worker"]]:
                 for name, found in exposed(address).items():
                     labels.setdefault(name, set()).update(found)
-            yield Fleet(prometheus, labels, services[0], time.time())
+            yield Fleet(prometheus, labels, services[0], at)
     worker.metrics.close()
 
 
