@@ -138,9 +138,10 @@ class _PinnedConnection(http.client.HTTPConnection):
         super().__init__(target.host, target.port, timeout=timeout_s)
         self._target = target
         self._timeout_s = timeout_s
+        self._is_cut = False
 
     def connect(self) -> None:
-        """Raises OSError: the last address's, if none answers."""
+        """Raises OSError: the last address's, if none answers, or TimeoutError if it was cut meanwhile."""
         share_s = self._timeout_s / len(self._target.addresses)
         for address in self._target.addresses:
             try:
@@ -154,12 +155,16 @@ class _PinnedConnection(http.client.HTTPConnection):
         if self._target.scheme == "https":
             context = ssl.create_default_context()
             self.sock = context.wrap_socket(self.sock, server_hostname=self._target.host)
+        if self._is_cut:  # when there was no socket yet, or one that TLS has replaced
+            raise TimeoutError
 
     def cut(self) -> None:
         """End it from another thread: a receiver that sends a byte now and then passes every timeout."""
-        if self.sock is not None:
+        self._is_cut = True
+        sock = self.sock  # which the other thread may take away
+        if sock is not None:
             with suppress(OSError):
-                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 def _post(target: Target, headers: Mapping[str, str], body: bytes, timeout_s: float) -> int:
