@@ -54,13 +54,13 @@ def test_the_gallery_fills_while_the_job_runs_and_it_can_be_canceled_retried_and
     assert page.locator("#gallery img").count() > 0
     page.locator("#job-actions").get_by_role("button", name="Retry").click()
     visit.expect_status("queued", "running")
-    page.get_by_role("button", name="Delete pro_b, seed 12").click()
+    page.get_by_role("button", name="Delete pro_b, seed 12", exact=True).click()
     page.get_by_role("button", name="Keep it").click()
-    expect(page.get_by_role("button", name="Delete pro_b, seed 12")).to_be_visible()
-    page.get_by_role("button", name="Delete pro_b, seed 12").click()
+    expect(page.get_by_role("button", name="Delete pro_b, seed 12", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Delete pro_b, seed 12", exact=True).click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
 
-    expect(page.get_by_role("button", name="Delete pro_b, seed 12")).to_have_count(0)
+    expect(page.get_by_role("button", name="Delete pro_b, seed 12", exact=True)).to_have_count(0)
     expect(page.locator("#job-none")).to_be_visible()
     visit.check(refused=[])
 
