@@ -199,32 +199,25 @@ class Stack:
         eventually(lambda: all(self.is_ready(worker) for worker in started))
         return alive[:count] + started
 
-    def chunk_of(self, worker: Process) -> str | None:
-        """RQ id of the chunk that a worker is at."""
-        for key in self.redis.scan_iter(f"rq:worker:{worker.name}.*:executions"):
-            for execution in cast("set[str]", self.redis.smembers(key)):
-                return execution.partition(":")[0]
-        return None
-
-    def _next_chunk_of(self, worker: Process) -> str:
-        """RQ id of the chunk that a worker begins next."""
-        before = self.chunk_of(worker)
-
-        def look() -> str | None:
-            now = self.chunk_of(worker)
-            return now if now != before else None
-
-        return eventually(look)
+    def chunks_of(self, worker: Process) -> list[str]:
+        """RQ ids of the chunks that a worker has in hand."""
+        return [
+            execution.partition(":")[0]
+            for key in self.redis.scan_iter(f"rq:worker:{worker.name}.*:executions")
+            for execution in cast("set[str]", self.redis.smembers(key))
+        ]
 
     def freeze_in_chunk(self, worker: Process) -> tuple[str, str]:
-        """SIGSTOP it in the middle of a chunk that it began just now; the chunk's job and index."""
+        """SIGSTOP it while it has a chunk in hand; the chunk's job and index."""
         while True:
-            chunk = self._next_chunk_of(worker)
-            time.sleep(0.1)
+            eventually(lambda: self.chunks_of(worker))
+            time.sleep(0.1)  # the more likely it draws
             worker.signal(signal.SIGSTOP)
-            job_id, index, _ = chunk.rsplit("-", 2)
-            if not self.is_done(job_id, index):
-                return job_id, index
+            time.sleep(0.05)  # what it had sent before has been heard
+            for chunk in self.chunks_of(worker):
+                job_id, index, _ = chunk.rsplit("-", 2)
+                if not self.is_done(job_id, index):
+                    return job_id, index
             worker.signal(signal.SIGCONT)  # it was too fast
 
     def kill_in_chunk(self, worker: Process) -> tuple[str, str]:
