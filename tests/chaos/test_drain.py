@@ -1,7 +1,5 @@
 """SIGTERM: a worker puts its chunk down, a service lets its clients finish, both within their grace."""
 
-import threading
-
 import httpx
 
 from tests.chaos.conftest import IMAGES, Record, Undisturbed
@@ -16,6 +14,7 @@ from tests.chaos.stack import (
     submit,
     wait_until_succeeded,
 )
+from tests.meanwhile import meanwhile
 from worker.contract import keys
 
 GRACE_S = 15.0
@@ -50,16 +49,16 @@ def test_service_told_to_stop_while_clients_wait_and_download(
     def wait_for_change() -> None:
         answers.append(service.http.get(f"/jobs/{job_id}", headers={"Prefer": "wait=50"}))
 
-    waiting = threading.Thread(target=wait_for_change)
-    waiting.start()
-    with httpx.Client(base_url=service.http.base_url, timeout=30, trust_env=False) as http:
+    with (
+        meanwhile(wait_for_change),
+        httpx.Client(base_url=service.http.base_url, timeout=30, trust_env=False) as http,
+    ):
         with http.stream("GET", f"/jobs/{undisturbed.job_id}/result") as response:
             blocks = response.iter_bytes(65_536)
             archive = next(blocks)
             service.terminate()
             archive += b"".join(blocks)
         code, seconds = service.stop(GRACE_S)
-    waiting.join(5)
     restarted = stack.start_service(port=service.port)
 
     wait_until_succeeded(restarted.http, job_id)

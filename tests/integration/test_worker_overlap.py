@@ -14,6 +14,7 @@ from model_store.generators.registry import Generator
 from model_store.image_id import ImageId
 from model_store.sampling import sample_micro_batch
 from model_store.store import Checkpoint
+from tests.meanwhile import meanwhile
 from tests.worker_stack import NO_GUARD_S, Stack
 from worker import sampler as sampler_module
 from worker.contract import keys
@@ -249,10 +250,10 @@ def test_all_chunks_in_hand_are_put_back_when_the_worker_is_to_stop(
     worker, process, generator = gated
     specs = [stack.submit(tiny_checkpoint, 3, job_id=f"job_{n}") for n in range(2)]
     take(worker)
-    threading.Timer(0.1, process.maker.interrupt.set).start()
-    take(worker)
+    with meanwhile(process.maker.interrupt.set, after_s=0.1):
+        take(worker)
 
-    assert process.maker.interrupt.wait(5)  # else the pass let go would be followed by one that waits forever
+    # only now: else the pass let go would be followed by one that waits forever
     generator.go.release(1)
     worker.teardown()
 
@@ -279,11 +280,11 @@ def test_a_chunk_that_failed_before_is_made_alone(
         take(worker)
         done.set()
 
-    threading.Thread(target=take_it, daemon=True).start()
+    with meanwhile(take_it):
+        too_soon = done.wait(0.5)
+        generator.go.release(2)
 
-    assert not done.wait(0.5)
-    generator.go.release(2)
-    assert done.wait(5)
+    assert not too_soon
     assert stack.ledger.is_chunk_done(spec.job_id, 0)
 
 

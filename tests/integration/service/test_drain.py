@@ -4,7 +4,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from masan.processes import free_port
 from service.settings import ServiceSettings
 from tests.integration.service.harness import Clock, Service, running
 from tests.integration.service.keys_file import ADMIN, LIMITED, auth, keys_file
+from tests.meanwhile import meanwhile
 from worker.contract import keys
 
 pytestmark = pytest.mark.integration
@@ -155,15 +155,13 @@ def test_sigterm_answers_what_is_under_way_then_ends_with_0(service: Service) ->
             headers = {"Prefer": "wait=25"}
             answers.append(httpx.get(f"{url}/jobs/{job_id}", headers=headers, timeout=30, trust_env=False))
 
-        waiting = threading.Thread(target=wait_for_change)
-        waiting.start()
-        wait_for_another_request(url)
-        started = time.monotonic()
-        server.send_signal(signal.SIGTERM)
-        while (ready := httpx.get(f"{url}/readyz", trust_env=False)).is_success:
-            time.sleep(0.02)
-        code = server.wait(15)
-        waiting.join(15)
+        with meanwhile(wait_for_change):
+            wait_for_another_request(url)
+            started = time.monotonic()
+            server.send_signal(signal.SIGTERM)
+            while (ready := httpx.get(f"{url}/readyz", trust_env=False)).is_success:
+                time.sleep(0.02)
+            code = server.wait(15)
 
     assert time.monotonic() - started < 6
     assert code == 0

@@ -1,6 +1,5 @@
 """A job's events are kept as long as the job answers, and hardly longer."""
 
-import threading
 from collections.abc import Iterator
 
 import httpx
@@ -11,6 +10,7 @@ from service.reaper import TOMBSTONE_S, Reaper
 from service.settings import ServiceSettings
 from tests.integration.service.harness import Service
 from tests.integration.service.test_events import follow, following
+from tests.meanwhile import meanwhile
 from worker.contract import keys
 from worker.contract.messages import JobStatus
 
@@ -79,10 +79,8 @@ def test_events_of_a_job_that_is_gone_are_not_sent_again(service: Service, reape
     path = "/generate?class=pro_b&n=4"
     with service.client.stream("POST", path, headers=headers) as response:
         job_id = response.headers["location"].removeprefix("/jobs/")
-        finishing = threading.Thread(target=service.finish, args=(job_id,))
-        finishing.start()
-        response.read()
-        finishing.join()
+        with meanwhile(lambda: service.finish(job_id)):
+            response.read()
     expire(service, reaper)
 
     again = service.client.post(path, headers=headers)

@@ -11,6 +11,7 @@ from redis import Redis
 from service.idempotency import KEPT_S, LEASE_S, Answer, Idempotency, RequestMark, Reservation
 from service.ids import new_job_id
 from tests.integration.service.harness import Service
+from tests.meanwhile import meanwhile
 
 pytestmark = pytest.mark.integration
 
@@ -114,13 +115,11 @@ def test_request_is_not_answered_twice_at_once(service: Service) -> None:
         with httpx.Client(base_url=service.client.base_url, timeout=30, trust_env=False) as client:
             answers.append(client.post(ASK, headers=headers))
 
-    waiting = threading.Thread(target=wait)
-    waiting.start()
-    while not (made := jobs_of(service)):
-        pass
-    during = ask(service, "k")
-    service.finish(made[0])
-    waiting.join()
+    with meanwhile(wait):
+        while not (made := jobs_of(service)):
+            pass
+        during = ask(service, "k")
+        service.finish(made[0])
     after = ask(service, "k")
 
     assert (during.status_code, during.json()["code"]) == (409, "idempotency_conflict")
@@ -139,10 +138,8 @@ def test_archive_is_sent_again(service: Service) -> None:
             pass
         service.finish(made[0])
 
-    with ThreadPoolExecutor(1) as pool:
-        finishing = pool.submit(finish_it)
+    with meanwhile(finish_it):
         first = service.client.post(ASK, headers=headers)
-        finishing.result()
     again = service.client.post(ASK, headers=headers)
 
     assert first.headers["content-type"] == again.headers["content-type"] == "application/zip"

@@ -1,6 +1,5 @@
 """Jobs over HTTP: state, waiting, canceling, listing, expiry."""
 
-import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -12,6 +11,7 @@ from rq.registry import StartedJobRegistry
 from service.context import Services
 from service.settings import ServiceSettings
 from tests.integration.service.harness import Service
+from tests.meanwhile import meanwhile
 from worker.contract import keys
 from worker.contract.chunk_queue import open_queue
 from worker.contract.messages import FailureCode, JobStatus
@@ -78,13 +78,11 @@ def test_unchanged_job_is_304(service: Service) -> None:
 
 def test_long_poll_answers_when_the_job_changes(service: Service) -> None:
     job_id = str(service.submit()["id"])
-    finisher = threading.Timer(0.5, service.finish, [job_id])
 
     started = time.monotonic()
-    finisher.start()
-    response = service.client.get(f"/jobs/{job_id}", headers={"Prefer": "wait=15"})
-    seconds = time.monotonic() - started
-    finisher.join()
+    with meanwhile(lambda: service.finish(job_id), after_s=0.5):
+        response = service.client.get(f"/jobs/{job_id}", headers={"Prefer": "wait=15"})
+        seconds = time.monotonic() - started
 
     assert response.json()["status"] in {"running", "succeeded"}
     assert response.headers["preference-applied"] == "wait=15"

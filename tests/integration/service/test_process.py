@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from masan.processes import free_port
 from service.api_keys import ApiKey, Scope, create_key
 from service.settings import ServiceSettings
 from tests.integration.service.harness import Service
+from tests.meanwhile import meanwhile
 
 pytestmark = pytest.mark.integration
 
@@ -76,14 +76,12 @@ def test_stops_soon_though_somebody_waits(process: Process, service: Service) ->
     def wait_for_change() -> None:
         answers.append(client.get(f"/jobs/{job_id}", headers={"Prefer": "wait=25"}))
 
-    waiting = threading.Thread(target=wait_for_change)
-    waiting.start()
-    while "\nmasan_http_requests_in_progress 2.0\n" not in client.get("/metrics").text:
-        time.sleep(0.02)  # it and this one
-    server.send_signal(signal.SIGTERM)
-    started = time.monotonic()
-    server.wait(10)
-    waiting.join(10)
+    with meanwhile(wait_for_change):
+        while "\nmasan_http_requests_in_progress 2.0\n" not in client.get("/metrics").text:
+            time.sleep(0.02)  # it and this one
+        server.send_signal(signal.SIGTERM)
+        started = time.monotonic()
+        server.wait(10)
 
     assert time.monotonic() - started < 5
     assert [answer.json()["status"] for answer in answers] == ["queued"]

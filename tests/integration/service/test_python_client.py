@@ -1,7 +1,6 @@
 """`masan.Client` and `AsyncClient` against a running service."""
 
 import asyncio
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from masan.api_flows import GenerateOptions
 from masan.archive_digests import check_archive
 from masan.errors import ArchiveCorruptedError, ConflictError, InvalidRequestError, NotFoundError
 from tests.integration.service.harness import Service
+from tests.meanwhile import meanwhile
 
 pytestmark = pytest.mark.integration
 
@@ -21,12 +21,6 @@ pytestmark = pytest.mark.integration
 def client(service: Service) -> Iterator[Client]:
     with Client(str(service.client.base_url)) as client:
         yield client
-
-
-def later(act: Callable[[], object], after_s: float = 0.3) -> threading.Timer:
-    timer = threading.Timer(after_s, act)
-    timer.start()
-    return timer
 
 
 def test_every_parameter_reaches_the_job(client: Client) -> None:
@@ -77,8 +71,8 @@ def test_wait_sees_the_job_end_by_its_events(service: Service, client: Client) -
     job = client.submit("pro_b", 40, seed=7)
     seen: list[int] = []
 
-    later(lambda: service.finish(job.id))
-    done = client.wait(job, lambda now: seen.append(now.done), timeout_s=15)
+    with meanwhile(lambda: service.finish(job.id), after_s=0.3):
+        done = client.wait(job, lambda now: seen.append(now.done), timeout_s=15)
 
     assert (done.status, done.done) == ("succeeded", 40)
     assert seen == sorted(seen)
@@ -95,8 +89,8 @@ def test_wait_does_not_go_back_to_what_was_before_its_first_look(service: Servic
         for request in rest:
             service.make_chunk(request)
 
-    later(make_rest)
-    client.wait(job, lambda now: seen.append((now.status, now.done)), timeout_s=15)
+    with meanwhile(make_rest, after_s=0.3):
+        client.wait(job, lambda now: seen.append((now.status, now.done)), timeout_s=15)
 
     assert rest and seen[0] == ("running", first.count + second.count)
     assert {status for status, _ in seen} == {"running", "succeeded"}
@@ -105,9 +99,11 @@ def test_wait_does_not_go_back_to_what_was_before_its_first_look(service: Servic
 
 def test_a_canceled_job_raises_its_end(service: Service, client: Client) -> None:
     job = client.submit("pro_b", 3)
-    later(lambda: client.cancel(job))
 
-    with pytest.raises(JobFailedError, match="canceled"):
+    with (
+        meanwhile(lambda: client.cancel(job), after_s=0.3),
+        pytest.raises(JobFailedError, match="canceled"),
+    ):
         client.wait(job, timeout_s=15)
 
 
@@ -262,10 +258,9 @@ def test_the_same_from_asyncio(service: Service, tmp_path: Path) -> None:
     async def main() -> tuple[str, list[int], int, list[str]]:
         async with AsyncClient(str(service.client.base_url)) as client:
             job = await client.submit("pro_b", 12, seed=7)
-            timer = later(lambda: service.finish(job.id))
-            names = [event.name async for event in client.events(job)]
-            done = await client.wait(job)
-            timer.join()
+            with meanwhile(lambda: service.finish(job.id), after_s=0.3):
+                names = [event.name async for event in client.events(job)]
+                done = await client.wait(job)
             shards = [shard.index async for shard in client.shards(job)]
             path = await client.download(job, tmp_path / "archive.zip")
             jobs = [each.id async for each in client.jobs()]

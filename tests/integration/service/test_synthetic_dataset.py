@@ -1,6 +1,5 @@
 """`masan.SyntheticDataset` against a running service: what an epoch holds, for whom, and when."""
 
-import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from masan import JobFailedError, SyntheticDataset
 from masan.errors import DatasetFolderError, ServerUnreachableError
 from masan.processes import free_port
 from tests.integration.service.harness import Service
+from tests.meanwhile import meanwhile
 
 pytestmark = pytest.mark.integration
 
@@ -169,10 +169,8 @@ def test_shards_are_read_while_the_jobs_run(service: Service, url: str, tmp_path
 
     first = [next(samples) for _ in range(2 * chunk)]
     assert Counter(label for _, label in first) == {0: chunk, 1: chunk}
-    timer = threading.Timer(0.3, lambda: list(map(service.finish, jobs)))
-    timer.start()
-    rest = list(samples)
-    timer.join()
+    with meanwhile(lambda: list(map(service.finish, jobs)), after_s=0.3):
+        rest = list(samples)
 
     assert len(set(first + rest)) == len(dataset) == 80
 
@@ -204,12 +202,12 @@ def test_a_job_that_is_canceled_ends_the_reading(service: Service, url: str, tmp
     job_id = str(service.submit(n=40)["id"])
     dataset = SyntheticDataset(job_id, url=url, cache_dir=tmp_path)
     samples = iter(dataset)
-    timer = threading.Timer(0.3, lambda: service.client.post(f"/jobs/{job_id}/cancel"))
-    timer.start()
 
-    with pytest.raises(JobFailedError, match="canceled"):
+    with (
+        meanwhile(lambda: service.client.post(f"/jobs/{job_id}/cancel"), after_s=0.3),
+        pytest.raises(JobFailedError, match="canceled"),
+    ):
         next(samples)
-    timer.join()
 
 
 def test_what_cannot_be_mixed_is_said(job: str, url: str, real: Path, tmp_path: Path) -> None:
