@@ -15,25 +15,22 @@ class ModelStoreError(Exception):
 
 
 class ModelNotFoundError(ModelStoreError):
-    """No checkpoint answers to this reference."""
+    """No checkpoint answers to this reference. `known` are those there are; `reason` replaces the text."""
 
-    def __init__(self, reference: str, known: tuple[str, ...] = ()) -> None:
+    def __init__(self, reference: str, known: tuple[str, ...] = (), reason: str | None = None) -> None:
         self.reference = reference
         self.known = known
-        there = f"; there is {', '.join(known)}" if known else "; the store is empty"
-        super().__init__(f"no checkpoint {reference!r}{there}")
+        there = f"there is {', '.join(known)}" if known else "the store is empty"
+        super().__init__(reason or f"no checkpoint {reference!r}; {there}")
 
 
 class NoEarlierVersionError(ModelNotFoundError):
     """An alias, `name@alias`, has nothing to go back to; `gone` is what it named, where that was removed."""
 
     def __init__(self, reference: str, gone: str | None) -> None:
-        self.reference = reference
-        self.known = ()
         what = f"{gone}, which is not in the store any more," if gone else "no checkpoint"
-        ModelStoreError.__init__(
-            self, f"{reference} named {what} before its last promotion; there is nothing to go back to"
-        )
+        reason = f"{reference} named {what} before its last promotion; there is nothing to go back to"
+        super().__init__(reference, reason=reason)
 
 
 class ManifestInvalidError(ModelStoreError):

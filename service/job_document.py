@@ -33,11 +33,11 @@ def job_document(job: JobRecord, *, queue_position: int | None, now: float) -> d
         "metadata": spec.metadata,
         "model": {"name": model.name, "version": model.version, "digest": f"sha256:{model.digest}"},
         "progress": _progress(job, queue_position, now),
-        "created_at": _time(job.created_at),
-        "started_at": _time(job.started_at) if job.started_at else None,
-        "finished_at": _time(job.finished_at) if job.finished_at else None,
-        "expires_at": _time(job.expires_at),
-        "deadline_at": _time(job.deadline) if job.deadline else None,
+        "created_at": utc_time(job.created_at),
+        "started_at": utc_time(job.started_at) if job.started_at else None,
+        "finished_at": utc_time(job.finished_at) if job.finished_at else None,
+        "expires_at": utc_time(job.expires_at),
+        "deadline_at": utc_time(job.deadline) if job.deadline else None,
         "attempt": job.attempt,
         "error": {name: job.error[name] for name in ("code", "message")} if job.error else None,
         "links": {
@@ -71,5 +71,6 @@ def _progress(job: JobRecord, queue_position: int | None, now: float) -> dict[st
     }
 
 
-def _time(epoch_s: float) -> datetime:
+def utc_time(epoch_s: float) -> datetime:
+    """Seconds since the epoch as answers show them."""
     return datetime.fromtimestamp(epoch_s, UTC)

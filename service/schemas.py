@@ -1,6 +1,6 @@
 """The JSON bodies the service sends, as its OpenAPI document shows them."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from model_store.manifest import Manifest
 from model_store.report import ClassChecks, ClassFigures, MeanFigures, Utility
 from model_store.store import AliasChange
-from service.job_document import job_document
+from service.job_document import job_document, utc_time
 from service.job_record import JobRecord
 from worker.contract.messages import (
     ArchiveFormat,
@@ -277,9 +277,9 @@ class ReportJobBody(_Body):
             model=ModelBody.of(model),
             n=record.request.n,
             progress=ReportProgressBody(stage=record.stage, done=record.done, total=record.total),
-            created_at=_time(record.created_at),
-            started_at=_time(record.started_at) if record.started_at else None,
-            finished_at=_time(record.finished_at) if record.finished_at else None,
+            created_at=utc_time(record.created_at),
+            started_at=utc_time(record.started_at) if record.started_at else None,
+            finished_at=utc_time(record.finished_at) if record.finished_at else None,
             attempt=record.attempt,
             error=JobErrorBody.model_validate(record.error) if record.error else None,
             links=ReportLinksBody(
@@ -318,7 +318,3 @@ class HealthBody(_Body):
 class VersionBody(_Body):
     version: str
     python: str
-
-
-def _time(epoch_s: float) -> datetime:
-    return datetime.fromtimestamp(epoch_s, UTC)
