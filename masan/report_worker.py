@@ -103,7 +103,7 @@ class ReportProcess:
         if burst or worker.is_stopping:
             logger.info("report worker stopped", extra={"worker": self.settings.worker_name})
             return 0
-        logger.error("report worker ended", extra={"reason": "it lost Redis"})
+        logger.error("report worker ended", extra={"reason": "see the line before"})
         return 1
 
 

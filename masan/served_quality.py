@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, cast
 import numpy as np
 from PIL import Image
 from redis import Redis
+from redis.exceptions import RedisError
 
 from model_store.errors import ModelStoreError
 from model_store.file_store import FileStore
@@ -104,6 +105,8 @@ class ServedQuality:
                 # One process of the fleet is enough; the lock lasts until the next look is due.
                 if self._redis.set(_LOCK, "1", nx=True, px=int(self._interval_s * 1000)):
                     self.look(time.time())
+            except RedisError as error:
+                logger.warning("served images not judged", extra={"reason": f"Redis: {error}"})
             except Exception:
                 logger.exception("served images could not be judged")
 

@@ -55,10 +55,11 @@ class WebhookWorker(BeatingWorker):
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Make one attempt in this process."""
-        execution = self.prepare_execution(job)
-        with self.beating(job, execution), webhooks_sent_by(self._sender):
-            self.perform_job(job, queue, execution)
-        self.set_state(WorkerStatus.IDLE)
+        with self.needing_redis():
+            execution = self.prepare_execution(job)
+            with self.beating(job, execution), webhooks_sent_by(self._sender):
+                self.perform_job(job, queue, execution)
+            self.set_state(WorkerStatus.IDLE)
 
     def _install_signal_handlers(self) -> None:
         if threading.current_thread() is threading.main_thread():
@@ -77,10 +78,10 @@ class WebhookProcess:
 
     def run(self, *, burst: bool = False) -> int:
         """Deliver until told to stop; with `burst`, what is due now. Returns the exit code."""
-        self._worker = worker = WebhookWorker(self.queue, self.sender)
-        if self._stopping.is_set():  # whoever set it may have come before there was a worker to tell
-            worker.end_soon()
         try:
+            self._worker = worker = WebhookWorker(self.queue, self.sender)
+            if self._stopping.is_set():  # whoever set it may have come before there was a worker to tell
+                worker.end_soon()
             if burst:
                 worker.before_poll()
             logger.info("webhook worker ready")
@@ -91,7 +92,7 @@ class WebhookProcess:
         if burst or worker.is_stopping:
             logger.info("webhook worker stopped")
             return 0
-        logger.error("webhook worker ended", extra={"reason": "it lost Redis"})
+        logger.error("webhook worker ended", extra={"reason": "see the line before"})
         return 1
 
     @contextmanager

@@ -1,7 +1,8 @@
 """RQ's in-process worker made fit for hours of work: it beats while it works and stops when told. Torch-free.
 
 Stock SimpleWorker sends no heartbeat during a job, so that a killed worker's job is noticed after the job
-timeout; stops neither for a command nor for SIGTERM before the job ends; and raises out of blocking reads.
+timeout; stops neither for a command nor for SIGTERM before the job ends; raises out of blocking reads; and
+meets a Redis that stays away with tracebacks, or waits for it for ever.
 """
 
 import logging
@@ -13,11 +14,12 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
-from redis.client import Pipeline
+from redis.client import Pipeline, PubSub, PubSubWorkerThread
 from redis.exceptions import RedisError
 from rq import Queue, SimpleWorker
+from rq.exceptions import StopRequested
 from rq.executions import Execution
 from rq.job import Job
 from rq.timeouts import BaseDeathPenalty
@@ -39,6 +41,7 @@ POLL_S: Final = 1
 """How long one blocking read waits, and so how late an idle worker notices that it is to stop."""
 STOP_LIMIT_S: Final = 12.0
 """A stop that takes longer is stuck (a dead Redis, a stuck kernel). The process ends: its job is safe."""
+_LISTEN_AGAIN_S: Final = 2.0
 EXIT_STUCK: Final = 72
 
 
@@ -57,6 +60,7 @@ class BeatingWorker(SimpleWorker):
 
     def __init__(self, queue: Queue, *, name: str) -> None:
         self._beat_at = -_OWN_BEAT_S
+        self._lost: RedisError | None = None
         super().__init__(
             [queue],
             name=name,
@@ -86,6 +90,55 @@ class BeatingWorker(SimpleWorker):
         signal.signal(signal.SIGTERM, self.request_stop)
         signal.signal(signal.SIGINT, self.request_stop)
 
+    def work(self, *args: Any, **kwargs: Any) -> bool:
+        """As RQ's. Raises RedisError if Redis stayed away for longer than a command waits."""
+        has_worked = super().work(*args, **kwargs)
+        if self._lost is not None and not self._stop_requested:
+            raise self._lost
+        return has_worked
+
+    @contextmanager
+    def needing_redis(self) -> Iterator[None]:
+        """Leave RQ's loop in silence where Redis stays away; `work` tells it. Raises StopRequested."""
+        try:
+            yield
+        except RedisError as error:
+            self._lost = error
+            raise StopRequested from error
+
+    def check_for_suspension(self, burst: bool) -> None:
+        """As RQ's."""
+        with self.needing_redis():
+            super().check_for_suspension(burst)
+
+    def run_maintenance_tasks(self) -> None:
+        """As RQ's."""
+        with self.needing_redis():
+            super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
+
+    def teardown(self) -> None:
+        """As RQ's; without Redis nothing but the listening thread is left to end, and our entry runs out."""
+        if self._lost is None:
+            super().teardown()  # type: ignore[no-untyped-call]
+        elif self.pubsub_thread is not None:
+            self.pubsub_thread.stop()
+
+    def handle_exception(self, job: Job, *exc_info: Any) -> None:
+        """As RQ's, which logs a traceback: that Redis was away is nothing of the job's doing."""
+        if isinstance(exc_info[1], RedisError):
+            logger.error("job given up", extra={"rq_job": job.id, "reason": f"Redis: {exc_info[1]}"})
+        else:
+            super().handle_exception(job, *exc_info)
+
+    def _pubsub_exception_handler(
+        self, exc: Exception, pubsub: PubSub, pubsub_thread: PubSubWorkerThread
+    ) -> None:
+        """Listen on in silence: who works tells of a lost Redis. RQ tells every 2 s, and dies of some."""
+        if isinstance(exc, RedisError):
+            time.sleep(_LISTEN_AGAIN_S)
+        else:
+            super()._pubsub_exception_handler(exc, pubsub, pubsub_thread)
+
     def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:  # noqa: ARG002 - RQ's signature
         """Seconds until a job without a beat counts as abandoned."""
         return HEARTBEAT_TTL_S
@@ -95,7 +148,8 @@ class BeatingWorker(SimpleWorker):
         now = time.monotonic()
         if pipeline is not None or timeout is not None or now - self._beat_at >= _OWN_BEAT_S:
             self._beat_at = now
-            super().heartbeat(timeout, pipeline)
+            with self.needing_redis():
+                super().heartbeat(timeout, pipeline)
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a signal handler
         """Stop as soon as the job lets go. Touches no connection: it may have been in use when we came."""
@@ -123,7 +177,8 @@ class BeatingWorker(SimpleWorker):
         if is_burst or max_idle_time is not None:
             return super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
         while not self._stop_requested:
-            self.before_poll()
+            with self.needing_redis():
+                self.before_poll()
             if result := super().dequeue_job_and_maintain_ttl(timeout, max_idle_time=POLL_S):
                 return result
         return None
@@ -185,13 +240,14 @@ class MakingWorker(BeatingWorker, Generic[MakerT]):
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Run one job in this process."""
-        execution = self.prepare_execution(job)
-        self._presence.set_state("busy")
-        with self.beating(job, execution), self.making():
-            self.perform_job(job, queue, execution)
-        self._stopped_job_id = None
-        self.put_back_interrupted(queue)
-        self.set_state(WorkerStatus.IDLE)
+        with self.needing_redis():
+            execution = self.prepare_execution(job)
+            self._presence.set_state("busy")
+            with self.beating(job, execution), self.making():
+                self.perform_job(job, queue, execution)
+            self._stopped_job_id = None
+            self.put_back_interrupted(queue)
+            self.set_state(WorkerStatus.IDLE)
         self._presence.set_state("stopping" if self.is_stopping else "idle")
 
 

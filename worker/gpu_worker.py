@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from redis.exceptions import RedisError
 from rq import Queue
 from rq.executions import Execution
 from rq.job import Job
@@ -83,7 +84,7 @@ class GpuWorker(BeatingWorker):
         self.maker.interrupt.set()
 
     def work(self, *args: Any, **kwargs: Any) -> bool:
-        """As RQ's, with one thread that beats for all chunks."""
+        """As BeatingWorker's, with one thread that beats for all chunks."""
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
         try:
             return super().work(*args, **kwargs)
@@ -92,7 +93,8 @@ class GpuWorker(BeatingWorker):
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Give a chunk to a thread; returns when there is room for another."""
-        held = _Held(job, queue, self.prepare_execution(job), Claim(_images(job)))
+        with self.needing_redis():
+            held = _Held(job, queue, self.prepare_execution(job), Claim(_images(job)))
         with self._changed:
             self._held.append(held)
         self._show_state()
@@ -122,7 +124,7 @@ class GpuWorker(BeatingWorker):
             if self._held:
                 self.maker.interrupt.set()
             self._changed.wait_for(lambda: not self._held, STOP_LIMIT_S)
-        super().teardown()  # type: ignore[no-untyped-call]
+        super().teardown()
 
     @property
     def _has_room(self) -> bool:
@@ -148,6 +150,8 @@ class GpuWorker(BeatingWorker):
             with chunk_made_by(self.maker, held.claim):
                 self.perform_job(held.job, held.queue, held.execution)
             self._put_back(held)
+        except RedisError as error:
+            self._error = error
         except BaseException as error:
             logger.exception("chunk's thread ended")
             self._error = error

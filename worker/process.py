@@ -108,7 +108,7 @@ class WorkerProcess:
         if burst or worker.is_stopping:
             logger.info("worker stopped", extra={"worker": self.settings.worker_name})
             return 0
-        logger.error("worker ended", extra={"reason": "it lost Redis"})
+        logger.error("worker ended", extra={"reason": "see the line before"})
         return 1
 
     def _warm_up(self, loaded: LoadedGenerator) -> None:
