@@ -4,9 +4,9 @@ import time
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from training.consoles import open_console
 from training.loop import Tick
 
 
@@ -22,7 +22,7 @@ class TrainingProgress:
     ) -> None:
         self.total = total
         self.end = end
-        self.console = Console(stderr=True, quiet=not shown)
+        self.console = open_console(err=True, quiet=not shown)
         columns = [TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[status]}")]
         self.bar = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
         self.task = self.bar.add_task(recipe, total=total, completed=seen, status="")

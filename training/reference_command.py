@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from model_store.errors import ModelStoreError
 from model_store.manifest import REFERENCE_FILE
@@ -16,6 +15,7 @@ from model_store.quality.reference_set import ReferenceSet, attach_reference_set
 from model_store.quality.series import HELD_OUT_BLOCK
 from model_store.store import Checkpoint, ModelStore
 from training.cli import ClassSlugs, parse_classes
+from training.consoles import open_console
 from training.data import Dataset, load_dataset
 from training.errors import TrainingError
 from training.evaluation.kept_reference import make_reference_set
@@ -72,7 +72,7 @@ def build(
     if as_json:
         print_json(built.document())
     else:
-        Console().print(built.describe(), soft_wrap=True, highlight=False)
+        open_console().print(built.describe(), soft_wrap=True, highlight=False)
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from training.consoles import open_console
 from training.evaluation.reference import Progress as Tell
 
 
@@ -13,7 +13,7 @@ from training.evaluation.reference import Progress as Tell
 def stage_bars() -> Iterator[Tell]:
     """A function to be told (stage, done, of how many); bars go to stderr, a stage's at its first word."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    bars = Progress(*columns, console=Console(stderr=True))
+    bars = Progress(*columns, console=open_console(err=True))
     tasks: dict[str, TaskID] = {}
     furthest: dict[str, int] = {}
 

@@ -10,13 +10,13 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from model_store.quality.extractors import FeatureExtractor
 from model_store.quality.feature_cache import FeatureCache
+from training.consoles import open_console
 from training.data import Dataset, default_cache_dir, load_dataset
 from training.diffusion.autoencoder import AutoencoderTrainer, Latents, Pixels, encode_dataset, reconstruct
 from training.diffusion.config import DiffusionConfig
@@ -338,4 +338,4 @@ def _untouched_random(device: torch.device) -> Iterator[None]:
 def _progress() -> Progress:
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
     rate = TextColumn("{task.fields[rate]}")
-    return Progress(*columns, rate, TimeRemainingColumn(), console=Console(stderr=True))
+    return Progress(*columns, rate, TimeRemainingColumn(), console=open_console(err=True))

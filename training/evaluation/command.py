@@ -9,7 +9,6 @@ from typing import Annotated
 
 import torch
 import typer
-from rich.console import Console
 
 from model_store.errors import ModelStoreError
 from model_store.quality.feature_cache import DEFAULT_CACHE_FOLDER, FeatureCache
@@ -18,6 +17,7 @@ from model_store.report import QualityReport
 from model_store.sampling import make_reproducible
 from model_store.store import Checkpoint, ModelStore
 from model_store.weights import load_generator
+from training.consoles import open_console
 from training.data import load_dataset
 from training.errors import TrainingError
 from training.evaluation.drawing import chosen_device
@@ -92,7 +92,7 @@ def evaluate(
     feature extractors, and on Inception and CLIP where their weights are here; looks for copies of training
     images, scale bars and wrong colour. Every figure stands beside what real images score.
     """
-    console = Console(stderr=as_json)
+    console = open_console(err=as_json)
     options = NetworkOptions(
         fid=extractor,
         inception_weights=inception_weights,

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import torch
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -21,6 +20,7 @@ from model_store.report_verdicts import verdicts
 from model_store.sampling import make_reproducible
 from model_store.store import Checkpoint, ModelStore
 from model_store.weights import load_generator
+from training.consoles import open_console
 from training.data import Dataset, load_dataset
 from training.errors import DatasetInvalidError, TrainingError
 from training.evaluation.drawing import chosen_device
@@ -69,7 +69,7 @@ def report(
     It judges nothing anew: that is `masan evaluate`. The page fetches nothing and can be sent to a reviewer,
     unless it was made with --with-real.
     """
-    console = Console()
+    console = open_console()
     real = None if with_real is None else RealImagesOption(with_real, FeatureCache(cache_dir), cache_dir)
     with stage_bars() as stages:
         try:

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Final
 
 import torch
 import typer
-from rich.console import Console
 
 from model_store.errors import ModelStoreError
 from model_store.quality.extractors import ImageExtractor
+from training.consoles import open_console
 from training.errors import ConfigInvalidError
 from training.evaluation.networks import NetworkOptions, find_networks
 from training.json_output import AsJson, print_json
@@ -116,7 +116,7 @@ def reproduce(
     if what is What.RESULTS:
         _say_files([str(path) for path in write_results(out, docs)], as_json)
         return
-    console = Console(stderr=True, highlight=False)
+    console = open_console(err=True, highlight=False)
     prepare_process(threads)
     device = choose_device(device)
     options = Options(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from model_store.report import CELLGAN_EXTRACTOR
 from training.reproduce.experiment import (
@@ -26,6 +26,9 @@ from training.reproduce.scale import PAPER, Scale
 from training.reproduce.unit import Unit
 from training.reproduce.verdict import Finding
 from training.reproduce.workspace import Workspace
+
+LEARNED_COVERAGE: Final = 0.05
+"""Mean coverage below which images resemble next to nothing real, so that their order tells little."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +101,7 @@ class GanTable(Experiment):
         return Report(
             title=self.title,
             sections=(*sections, self._checks(found), runs),
-            notes=self._notes(scale),
+            notes=(*self._notes(scale), *_cautions(found)),
             figures={
                 "rows": [
                     {
@@ -241,6 +244,21 @@ class GanTable(Experiment):
             "A Frechet distance falls with the number of images: read each beside its floor, rank by KID.",
             paper,
         )
+
+
+def _cautions(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[str, ...]:
+    """What to think of the order of rows that have hardly learned."""
+    covered = []
+    for runs in found.values():
+        figures = _figures([_of_extractor(run, PRIMARY_JUDGE) for run in runs], "mean", "coverage")
+        if values := [value for value in figures if value is not None]:
+            covered.append(mean_sd(values)[0])
+    if not covered or max(covered) >= LEARNED_COVERAGE:
+        return ()
+    return (
+        f"No row has learned to draw these images yet: the best covers {100 * max(covered):.1f} % of the real"
+        " ones. Their order says how trainings begin, not how they end.",
+    )
 
 
 def _extractors(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:

@@ -13,9 +13,11 @@ import pytest
 
 from training import hardware
 from training.errors import ConfigInvalidError, StoppedError
+from training.reproduce import gan_table
 from training.reproduce.engine import Done, run_units
 from training.reproduce.experiment import Facts
-from training.reproduce.gan_table import GanTable
+from training.reproduce.findings import PRIMARY_JUDGE
+from training.reproduce.gan_table import LEARNED_COVERAGE, GanTable
 from training.reproduce.generators import TrainGenerator
 from training.reproduce.judging import Judge, References, spread_subset
 from training.reproduce.rates import Rates
@@ -74,6 +76,22 @@ def test_two_rows_are_trained_judged_and_written(
     assert "compare the order of rows with it, never a number" in text
     assert "Scaled down against the paper: seeds 3 -> 1." in text
     assert plot.read_text().count("<circle") == 4  # two rows, two judges
+
+
+@pytest.mark.parametrize(("coverage", "cautions"), [(0.003, 1), (LEARNED_COVERAGE, 0), (None, 0)])
+def test_rows_that_have_hardly_learned_are_told(coverage: float | None, cautions: int) -> None:
+    judged = {PRIMARY_JUDGE: {"mean": {"coverage": coverage}}}
+    found = {
+        "none": [{"extractors": {PRIMARY_JUDGE: {"mean": {"coverage": 0.001}}}}],
+        "san": [{"extractors": judged}],
+    }
+    if coverage is None:  # as after a training that diverged
+        found = {"none": [{"extractors": None}]}
+
+    told = gan_table._cautions(found)
+
+    assert len(told) == cautions
+    assert not told or "the best covers 0.3 % of the real ones" in told[0]
 
 
 def test_second_run_trains_nothing(
