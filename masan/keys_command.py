@@ -12,7 +12,7 @@ import typer
 from masan.connection import AsJson, print_json
 
 if TYPE_CHECKING:
-    from service.api_keys import ApiKey
+    from service.access.api_keys import ApiKey
 
 app = typer.Typer(help="Make, revoke and list the API keys of a service.", no_args_is_help=True)
 
@@ -56,7 +56,7 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Make a key and print it, this once; a running service knows it within a second."""
-    from service.api_keys import ApiKey, Scope, create_key
+    from service.access.api_keys import ApiKey, Scope, create_key
 
     now = time.time()
     known = [known.value for known in Scope]
@@ -88,7 +88,7 @@ def create(
 @app.command()
 def revoke(key_id: KeyId, file: File, as_json: AsJson = False) -> None:
     """Refuse a key from now on; a running service does within a second."""
-    from service.api_keys import revoke_key
+    from service.access.api_keys import revoke_key
 
     _checked(lambda: revoke_key(file, key_id, time.time()))
     if as_json:
@@ -103,7 +103,7 @@ def list_keys(
     as_json: AsJson = False,
 ) -> None:
     """Every key with its scopes, limits and state; the keys themselves are kept nowhere."""
-    from service.api_keys import read_keys
+    from service.access.api_keys import read_keys
 
     now = time.time()
     rows = [_row(key, now) for key in _checked(lambda: read_keys(file))]
@@ -164,7 +164,7 @@ def _parse_end(text: str, now: float) -> datetime:
 
 def _checked(act: Callable[[], _T]) -> _T:
     """What `act` returns; a file or an id that will not do is bad input."""
-    from service.api_keys import KeyChangeError, KeysFileError
+    from service.access.api_keys import KeyChangeError, KeysFileError
 
     try:
         return act()

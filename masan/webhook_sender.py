@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from redis import Redis
 
-from service.job_record import JobRecord
+from service.jobs.record import JobRecord
 from service.schemas import JobBody
 from worker.contract.ledger import JobLedger
 from worker.contract.webhook_ledger import Delivery, DeliveryOutcome, WebhookLedger

@@ -12,8 +12,8 @@ import uvicorn
 
 from service.app import create_app
 from service.errors import SettingsError
+from service.http.openapi import render
 from service.logs import configure_logging
-from service.openapi import render
 from service.settings import load_settings
 from service.transport.http_protocol import BoundedProtocol
 

@@ -11,11 +11,12 @@ from fastapi import Depends, FastAPI
 from fastapi.concurrency import run_in_threadpool
 from redis.exceptions import RedisError
 
-from service.auth import PUBLIC_PATHS, authenticate, check_binding
+from service.access.auth import PUBLIC_PATHS, authenticate, check_binding
 from service.context import Services
-from service.openapi import install_openapi
-from service.parameters import check_parameters
-from service.problems import install_error_handlers
+from service.http.openapi import install_openapi
+from service.http.parameters import check_parameters
+from service.http.problems import install_error_handlers
+from service.jobs.generate_options import GenerateOptions
 from service.routes import (
     admin,
     aliases,
@@ -88,7 +89,7 @@ def create_app(settings: ServiceSettings, *, clock: Callable[[], float] = time.t
         app.include_router(module.router)
     pages.install_pages(app)
     install_error_handlers(app)
-    install_openapi(app)
+    install_openapi(app, GenerateOptions)
     if settings.otlp_endpoint is None:  # else FastAPI's routing tells the span which route it was
         app.add_middleware(DirectPaths, application=app)
     app.add_middleware(HeadMiddleware)

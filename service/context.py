@@ -11,31 +11,31 @@ from prometheus_client import CollectorRegistry
 from redis import Redis
 
 from model_store.store import ModelStore
-from service.catalogue import ModelCatalogue
-from service.certificate import Certificates
+from service.access.drain import Drain
+from service.access.key_ring import KeyRing
+from service.access.rate_limits import RateLimits
+from service.checkpoints.catalogue import ModelCatalogue
+from service.checkpoints.promotions import Promotions
+from service.checkpoints.reports import ReportService
 from service.commands import Commands
-from service.drain import Drain
 from service.errors import SettingsError
-from service.events import EventStreams
-from service.idempotency import Idempotency
-from service.job_archive import JobArchives
-from service.job_images import JobImages
-from service.job_queue import JobQueue, ReportQueue
-from service.jobs import JobService
-from service.key_ring import KeyRing
+from service.jobs.events import EventStreams
+from service.jobs.idempotency import Idempotency
+from service.jobs.lifecycle import JobService
+from service.jobs.queues import JobQueue, ReportQueue
 from service.metrics.fleet import FleetCollector
 from service.metrics.process import HttpMetrics
-from service.parquet_builds import ParquetBuilds
-from service.promotions import Promotions
-from service.rate_limits import RateLimits
 from service.reaper import Reaper
-from service.redraw import Redrawer
-from service.reports import ReportService
-from service.result_store import ResultStore
+from service.results.archive import JobArchives
+from service.results.certificate import Certificates
+from service.results.images import JobImages
+from service.results.parquet_builds import ParquetBuilds
+from service.results.redraw import Redrawer
+from service.results.signing import SigningKey
 from service.settings import ServiceSettings
-from service.signing import SigningKey
-from service.storage_keeper import StorageKeeper
-from service.storage_limits import StorageLimits
+from service.storage.keeper import StorageKeeper
+from service.storage.limits import StorageLimits
+from service.storage.store import ResultStore
 from worker.contract.redis_clients import open_redis
 
 _REDIS_RETRIES = 3

@@ -11,14 +11,14 @@ from typing import cast
 from redis import Redis
 from redis.exceptions import LockError, RedisError
 
-from service.active_jobs import ActiveJob, active_jobs
-from service.job_queue import InFlight, JobQueue
-from service.job_record import JobRecord
-from service.jobs import JobService
-from service.reports import ReportService
-from service.result_store import ResultStore
-from service.storage_keeper import StorageKeeper
-from service.workers import known_workers
+from service.checkpoints.reports import ReportService
+from service.jobs.active import ActiveJob, active_jobs
+from service.jobs.lifecycle import JobService
+from service.jobs.queues import InFlight, JobQueue
+from service.jobs.record import JobRecord
+from service.jobs.workers import known_workers
+from service.storage.keeper import StorageKeeper
+from service.storage.store import ResultStore
 from worker.contract import keys
 from worker.contract.messages import FailureCode, JobStatus
 

@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from model_store.manifest import Manifest
 from model_store.report import ClassChecks, ClassFigures, MeanFigures, Utility
 from model_store.store import AliasChange
-from service.job_document import job_document, utc_time
-from service.job_record import JobRecord
+from service.jobs.document import job_document, utc_time
+from service.jobs.record import JobRecord
 from worker.contract.messages import (
     ArchiveFormat,
     GateLevel,

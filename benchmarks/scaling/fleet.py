@@ -19,7 +19,7 @@ from masan.processes import ChildProcess, free_port
 from masan.valkey_server import ValkeyServer
 from model_store.builtin import import_builtin
 from model_store.store import ModelStore
-from service.workers import live_workers
+from service.jobs.workers import live_workers
 from worker.contract import keys
 
 MODEL = "b-all@production"

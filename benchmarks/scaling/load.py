@@ -13,7 +13,7 @@ from redis import Redis
 from model_store.store import ModelStore
 from scaling.fleet import CLASS, FORK, MODEL, Fleet
 from scaling.recording import JOB_MARK, Replay, recorded, replay
-from service.job_queue import JobQueue
+from service.jobs.queues import JobQueue
 from worker.contract import keys
 from worker.contract.ledger import JobLedger
 from worker.contract.messages import ClassCount, JobSpec, ModelRef

@@ -13,9 +13,9 @@ from pathlib import Path
 from model_store.builtin import import_builtin
 from model_store.errors import ModelStoreError
 from model_store.store import ModelStore
-from service.api_keys import ApiKey, KeysFileError, Scope, create_key
+from service.access.api_keys import ApiKey, KeysFileError, Scope, create_key
 from service.errors import SettingsError
-from service.signing import SigningKey
+from service.results.signing import SigningKey
 
 FIRST_KEY_ID = "first-start"
 

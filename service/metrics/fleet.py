@@ -17,14 +17,14 @@ from redis.exceptions import RedisError
 from model_store.errors import ModelStoreError
 from model_store.report import QualityReport
 from model_store.store import Checkpoint
-from service.active_jobs import ActiveJob, active_jobs
-from service.catalogue import ModelCatalogue
-from service.jobs import JobService
+from service.checkpoints.catalogue import ModelCatalogue
+from service.jobs.active import ActiveJob, active_jobs
+from service.jobs.lifecycle import JobService
+from service.jobs.workers import known_workers
 from service.metrics.counters import PRIORITIES, counter_families
 from service.metrics.quality import quality_families
 from service.metrics.served import served_families
-from service.result_store import ResultStore
-from service.workers import known_workers
+from service.storage.store import ResultStore
 from worker.contract import keys
 from worker.contract.messages import JobStatus
 

@@ -7,10 +7,10 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
 
-from service.auth import PrincipalDep, Scope, require
+from service.access.auth import PrincipalDep, Scope, require
 from service.context import ServicesDep
-from service.json_body import json_body, request_body
-from service.openapi import problems
+from service.http.json_body import json_body, request_body
+from service.http.openapi import problems
 
 logger = logging.getLogger(__name__)
 

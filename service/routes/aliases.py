@@ -8,13 +8,13 @@ from fastapi import APIRouter, Header, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from model_store.store import PRODUCTION
-from service.auth import Principal, Scope, require
-from service.byte_range import etag_matches
+from service.access.auth import Principal, Scope, require
+from service.checkpoints.promotions import AliasState, Condition
 from service.context import ServicesDep
 from service.errors import FieldError, ForbiddenError, InvalidParameterError
-from service.json_body import json_body, request_body
-from service.openapi import problems
-from service.promotions import AliasState, Condition
+from service.http.byte_range import etag_matches
+from service.http.json_body import json_body, request_body
+from service.http.openapi import problems
 from service.schemas import ModelBody
 
 logger = logging.getLogger(__name__)

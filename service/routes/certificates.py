@@ -7,13 +7,13 @@ from fastapi import APIRouter, Header, Response
 from fastapi.responses import JSONResponse
 
 from model_store.certificate import Certificate, CertifiedKey
-from service.auth import JobReaderDep
-from service.byte_range import etag_matches
+from service.access.auth import JobReaderDep
 from service.context import ServicesDep
-from service.job_images import not_made
-from service.openapi import problems
-from service.parameters import JobIdParameter
-from service.preferences import negotiate
+from service.http.byte_range import etag_matches
+from service.http.openapi import problems
+from service.http.parameters import JobIdParameter
+from service.http.preferences import negotiate
+from service.results.images import not_made
 from worker.contract.messages import JobStatus
 
 router = APIRouter(tags=["provenance"])

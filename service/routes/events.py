@@ -7,16 +7,16 @@ from fastapi import APIRouter, Header, Query, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
-from service.auth import JobReaderDep, Principal
+from service.access.auth import JobReaderDep, Principal
 from service.context import Services, ServicesDep
 from service.errors import FieldError, InvalidParameterError
-from service.events import Snapshot
-from service.job_record import JobRecord
-from service.job_view import JobView
-from service.openapi import problems
-from service.parameters import JobIdParameter
-from service.preferences import negotiate
-from service.problems import shown
+from service.http.openapi import problems
+from service.http.parameters import JobIdParameter
+from service.http.preferences import negotiate
+from service.http.problems import shown
+from service.jobs.events import Snapshot
+from service.jobs.record import JobRecord
+from service.jobs.view import JobView
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 

@@ -11,23 +11,23 @@ from fastapi import APIRouter, Header, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from model_store.image_id import MAX_SEED
+from service.access.auth import Principal, Scope, require, tenant_of
 from service.archives.formats import FORMATS
-from service.auth import Principal, Scope, require, tenant_of
 from service.context import Services, ServicesDep
-from service.downloads import Conditions
-from service.generate_options import REQUEST_BODY, checked_webhook
-from service.generate_parameters import Asked, AskedDep
-from service.generation import RETRY_AFTER_S, GenerationRequest, class_counts
-from service.idempotency import REPLAYED, Answer, RequestMark, Reservation, checked_key
+from service.http.openapi import problems
+from service.http.preferences import MAX_WAIT_S, Preferences, negotiate, parse_prefer
 from service.ids import new_job_id
-from service.job_record import JobRecord
-from service.job_view import JobView
-from service.openapi import problems
-from service.preferences import MAX_WAIT_S, Preferences, negotiate, parse_prefer
+from service.jobs.generate_options import REQUEST_BODY, checked_webhook
+from service.jobs.generate_parameters import Asked, AskedDep
+from service.jobs.generation import RETRY_AFTER_S, GenerationRequest, class_counts
+from service.jobs.idempotency import REPLAYED, Answer, RequestMark, Reservation, checked_key
+from service.jobs.record import JobRecord
+from service.jobs.view import JobView
 from service.routes.events import EVENT_SCHEMA, EVENT_STREAM, snapshot_of
 from service.routes.results import get_result
 from service.schemas import JobBody
 from service.transport.direct_route import DirectRoute
+from service.transport.downloads import Conditions
 from worker.contract.messages import ArchiveFormat
 
 router = APIRouter(tags=["generate"], route_class=DirectRoute)

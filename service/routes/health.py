@@ -10,12 +10,12 @@ from prometheus_client.exposition import choose_encoder
 from redis.exceptions import RedisError
 
 from model_store.errors import ModelStoreError
-from service.auth import Scope, require
+from service.access.auth import Scope, require
 from service.context import Services, ServicesDep
 from service.errors import FieldError, NotReadyError
-from service.openapi import problems
+from service.http.openapi import problems
+from service.jobs.workers import known_workers, live_workers
 from service.schemas import HealthBody, VersionBody, WorkerBody, WorkersBody
-from service.workers import known_workers, live_workers
 from worker.contract import keys
 
 router = APIRouter(tags=["operations"])

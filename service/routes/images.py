@@ -8,12 +8,12 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from model_store.image_id import ImageId
-from service.auth import PrincipalDep, Scope, require, tenant_of
+from service.access.auth import PrincipalDep, Scope, require, tenant_of
 from service.context import Services, ServicesDep
 from service.errors import FieldError, InvalidParameterError
-from service.openapi import problems
-from service.preferences import negotiate, parse_prefer
-from service.redraw import DEFAULT_WAIT_S, RedrawnImage
+from service.http.openapi import problems
+from service.http.preferences import negotiate, parse_prefer
+from service.results.redraw import DEFAULT_WAIT_S, RedrawnImage
 from worker.contract.messages import DEFAULT_JPEG_QUALITY, ImageEncoding, ImageFormat, ImageRow
 
 router = APIRouter(tags=["provenance"])

@@ -7,13 +7,13 @@ from fastapi import APIRouter, Path, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.auth import JobReaderDep
+from service.access.auth import JobReaderDep
 from service.context import ServicesDep
-from service.downloads import ConditionsDep, Download, download_answers, send
-from service.generation import RETRY_AFTER_S
-from service.job_record import JobRecord
-from service.openapi import problems
-from service.parameters import JobIdParameter, unknown_cursor
+from service.http.openapi import problems
+from service.http.parameters import JobIdParameter, unknown_cursor
+from service.jobs.generation import RETRY_AFTER_S
+from service.jobs.record import JobRecord
+from service.transport.downloads import ConditionsDep, Download, download_answers, send
 from worker.contract.messages import ImageFormat, ImageRow
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])

@@ -7,15 +7,15 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
-from service.auth import JobReaderDep, JobWriterDep, Principal
-from service.byte_range import etag_matches
+from service.access.auth import JobReaderDep, JobWriterDep, Principal
 from service.context import Services, ServicesDep
-from service.generation import RETRY_AFTER_S
-from service.job_listing import Cursor, JobFilter, page_of_jobs
-from service.job_view import JobView
-from service.openapi import problems
-from service.parameters import JobIdParameter
-from service.preferences import parse_prefer
+from service.http.byte_range import etag_matches
+from service.http.openapi import problems
+from service.http.parameters import JobIdParameter
+from service.http.preferences import parse_prefer
+from service.jobs.generation import RETRY_AFTER_S
+from service.jobs.listing import Cursor, JobFilter, page_of_jobs
+from service.jobs.view import JobView
 from service.schemas import JobBody, JobListBody
 from service.transport.direct_route import DirectRoute
 from worker.contract.messages import JobStatus

@@ -7,12 +7,12 @@ from fastapi import APIRouter, Header, Response
 
 from model_store.report import QualityReport
 from model_store.store import Checkpoint
-from service.auth import Scope, require
-from service.byte_range import etag_matches
+from service.access.auth import Scope, require
 from service.context import Services, ServicesDep
 from service.errors import NotFoundError
-from service.openapi import problems
-from service.preferences import prefers
+from service.http.byte_range import etag_matches
+from service.http.openapi import problems
+from service.http.preferences import prefers
 
 router = APIRouter(tags=["models"], dependencies=[require(Scope.MODELS_READ)])
 

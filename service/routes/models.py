@@ -2,10 +2,10 @@
 
 from fastapi import APIRouter
 
-from service.auth import Scope, require
+from service.access.auth import Scope, require
 from service.context import ServicesDep
-from service.openapi import problems
-from service.parameters import ModelParameter
+from service.http.openapi import problems
+from service.http.parameters import ModelParameter
 from service.schemas import (
     ClassBody,
     ClassesBody,

@@ -21,7 +21,7 @@ from starlette.types import Scope
 from model_store.image_id import MAX_WALK_FRAMES, MIN_WALK_FRAMES
 from service.archives.formats import archive_formats
 from service.context import services_of
-from service.parameters import MAX_N
+from service.http.parameters import MAX_N
 from worker.contract.messages import DEFAULT_JPEG_QUALITY, GateLevel, ImageFormat
 
 _WEB: Final = Path(__file__).parents[1] / "web"

@@ -5,11 +5,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response, status
 
 from model_store.report import ExtractorReport
-from service.auth import Scope, require
+from service.access.auth import Scope, require
 from service.context import ServicesDep
 from service.errors import FieldError, NotFoundError, UnknownClassError
-from service.openapi import problems
-from service.parameters import ModelParameter, ReportCountParameter, ReportIdParameter
+from service.http.openapi import problems
+from service.http.parameters import ModelParameter, ReportCountParameter, ReportIdParameter
 from service.schemas import ClassReportBody, ExtractorReportBody, FidReportBody, ReportJobBody
 
 router = APIRouter(prefix="/reports", tags=["models"], dependencies=[require(Scope.MODELS_READ)])

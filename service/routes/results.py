@@ -7,15 +7,15 @@ from fastapi import APIRouter, Path, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.access.auth import JobReaderDep
 from service.archives.formats import FORMATS
 from service.archives.layout import WholeFile
-from service.auth import JobReaderDep
 from service.context import Services, ServicesDep
-from service.downloads import ConditionsDep, Download, download_answers, send
-from service.job_images import not_made
-from service.job_record import JobRecord
-from service.openapi import problems
-from service.parameters import JobIdParameter
+from service.http.openapi import problems
+from service.http.parameters import JobIdParameter
+from service.jobs.record import JobRecord
+from service.results.images import not_made
+from service.transport.downloads import ConditionsDep, Download, download_answers, send
 from worker.contract import keys
 from worker.contract.messages import ChunkResult, JobStatus
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from model_store.image_id import ImageId
 from model_store.origin import read_origin
-from service.auth import PrincipalDep, Scope, require
+from service.access.auth import PrincipalDep, Scope, require
 from service.context import ServicesDep
 from service.errors import (
     BodyTooLargeError,
@@ -18,11 +18,11 @@ from service.errors import (
     MediaTypeError,
     NotFoundError,
 )
-from service.openapi import problems
-from service.preferences import parse_prefer
-from service.redraw import DEFAULT_WAIT_S, RedrawnImage
+from service.http.openapi import problems
+from service.http.preferences import parse_prefer
+from service.results.redraw import DEFAULT_WAIT_S, RedrawnImage
+from service.results.verification import MAX_FILE_BYTES, MEDIA_TYPES, Judgement, Verdict, encoding_of, judge
 from service.routes.images import PreferHeader, QualityParameter
-from service.verification import MAX_FILE_BYTES, MEDIA_TYPES, Judgement, Verdict, encoding_of, judge
 from worker.contract.messages import ImageEncoding
 
 router = APIRouter(tags=["provenance"])

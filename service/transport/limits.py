@@ -4,7 +4,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.auth import PUBLIC_PATHS
+from service.access.auth import PUBLIC_PATHS
 from service.errors import (
     BodyTooLargeError,
     FieldError,
@@ -14,7 +14,7 @@ from service.errors import (
     RequestError,
     UriTooLongError,
 )
-from service.verification import MAX_FILE_BYTES
+from service.results.verification import MAX_FILE_BYTES
 
 MAX_BODY_BYTES: Final = 1 << 20
 """Of any route that no upload goes to; the routes that read a body have smaller limits of their own."""

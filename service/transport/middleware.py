@@ -6,13 +6,13 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.auth import check_origin
+from service.access.auth import check_origin
+from service.access.rate_limits import Standing, standing_var
 from service.errors import InternalError, RequestError
+from service.http.problems import problem_response
 from service.ids import ulid
 from service.logs import request_id_var
 from service.metrics.process import HttpMetrics
-from service.problems import problem_response
-from service.rate_limits import Standing, standing_var
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from typing import cast
 
 from redis import Redis
 
-from service.storage_keeper import OWNER, SWEPT_AT
+from service.storage.keeper import OWNER, SWEPT_AT
 from worker.contract import keys
 
 _QUEUE = f"rq:queue:{keys.CHUNK_QUEUE}"

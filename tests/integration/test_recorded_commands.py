@@ -9,7 +9,7 @@ import pytest
 from redis import Redis
 
 from scaling.recording import JOB_MARK, Replay, recorded, replay
-from service.job_queue import JobQueue
+from service.jobs.queues import JobQueue
 from worker.contract import keys
 from worker.contract.messages import ClassCount, JobSpec, ModelRef
 from written_jobs import write_job

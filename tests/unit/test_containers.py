@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
-from service.auth import Scope
-from service.key_ring import KeyRing
+from service.access.auth import Scope
+from service.access.key_ring import KeyRing
 from service.settings import ServiceSettings
 from tests.tools import run, tool
 

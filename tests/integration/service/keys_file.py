@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from service.api_keys import hash_key
+from service.access.api_keys import hash_key
 
 ADMIN, OTHER, LIMITED = "mk_admin-0123456789", "mk_other-0123456789", "mk_limited-01234567"
 _SCOPES = {

@@ -14,9 +14,9 @@ from hypothesis import settings as settings_of
 from hypothesis import strategies as st
 
 from model_store.store import Checkpoint
-from service.api_keys import ApiKey, create_key, revoke_key
-from service.auth import PUBLIC_PATHS, Scope
-from service.key_ring import LOOK_EVERY_S
+from service.access.api_keys import ApiKey, create_key, revoke_key
+from service.access.auth import PUBLIC_PATHS, Scope
+from service.access.key_ring import LOOK_EVERY_S
 from service.settings import ServiceSettings
 from service.transport.limits import MAX_BODY_BYTES
 from tests.integration.service.harness import Clock, Service, running

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from service.active_jobs import active_jobs
+from service.jobs.active import active_jobs
 from worker.contract import keys
 from worker.contract.messages import JobStatus
 

@@ -11,9 +11,9 @@ import pytest
 
 from masan.verify import check_job
 from model_store.certificate import Certificate, parse_public_key, read_certificate
+from service.access.key_ring import LOCAL
 from service.app import create_app
 from service.context import Services
-from service.key_ring import LOCAL
 from tests.integration.service.harness import Service
 from worker.contract import keys
 from worker.contract.messages import ChunkResult, RejectionReason

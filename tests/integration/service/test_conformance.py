@@ -18,7 +18,7 @@ from schemathesis.core.result import Ok
 
 from model_store.store import Checkpoint
 from service.app import create_app
-from service.problems import MEDIA_TYPE
+from service.http.problems import MEDIA_TYPE
 from service.settings import ServiceSettings
 from tests.integration.service.harness import Clock, Service, running
 

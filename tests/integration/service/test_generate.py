@@ -10,8 +10,8 @@ from rq.registry import StartedJobRegistry
 
 from model_store.store import Checkpoint, ModelStore
 from model_store.weights import WEIGHTS_FILE
-from service.job_queue import JobQueue
-from service.parameters import MAX_N
+from service.http.parameters import MAX_N
+from service.jobs.queues import JobQueue
 from service.settings import ServiceSettings
 from tests.checkpoints import CLASSES, describe
 from tests.integration.service.harness import Clock, Service, running

@@ -8,8 +8,8 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 from redis import Redis
 
-from service.idempotency import KEPT_S, LEASE_S, Answer, Idempotency, RequestMark, Reservation
 from service.ids import new_job_id
+from service.jobs.idempotency import KEPT_S, LEASE_S, Answer, Idempotency, RequestMark, Reservation
 from tests.integration.service.harness import Service
 from tests.meanwhile import meanwhile
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from model_store.store import Checkpoint
 from service.context import Services
 from service.errors import InvalidParameterError
-from service.generation import GenerationRequest, class_counts
 from service.ids import new_job_id
-from service.job_listing import Cursor
+from service.jobs.generation import GenerationRequest, class_counts
+from service.jobs.listing import Cursor
 from service.settings import ServiceSettings
 from tests.integration.service.harness import Clock, Service, running
 from worker.contract import keys

@@ -7,7 +7,7 @@ import pytest
 from model_store.manifest import FileEntry
 from model_store.promotion import promote
 from model_store.store import ModelStore
-from service import catalogue
+from service.checkpoints import catalogue
 from service.settings import ServiceSettings
 from tests.checkpoints import CLASSES, publish_tiny
 from tests.integration.service.harness import Clock, Service, quality_report, running

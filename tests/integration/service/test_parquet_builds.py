@@ -10,9 +10,9 @@ import pytest
 from redis import Redis
 
 from service.errors import ResultLostError, ResultNotReadyError
-from service.job_record import JobRecord
-from service.parquet_builds import ParquetBuilds, ParquetFile, ParquetSink
-from service.result_store import ResultStore
+from service.jobs.record import JobRecord
+from service.results.parquet_builds import ParquetBuilds, ParquetFile, ParquetSink
+from service.storage.store import ResultStore
 from tests.integration.service.harness import Service
 from worker.contract import keys
 

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from masan.processes import free_port
-from service.api_keys import ApiKey, Scope, create_key
+from service.access.api_keys import ApiKey, Scope, create_key
 from service.settings import ServiceSettings
 from tests.integration.service.harness import Service
 from tests.meanwhile import meanwhile

@@ -10,12 +10,12 @@ import httpx
 import pytest
 from redis import Redis
 
-from service.api_keys import KeyLimits, Scope
-from service.drain import Drain
+from service.access.api_keys import KeyLimits, Scope
+from service.access.drain import Drain
+from service.access.key_ring import Principal
+from service.access.rate_limits import DAY_S, RESERVED_S, RateLimits, Standing, seconds_left, standing_var
 from service.errors import RateLimitedError, TooManyJobsError
-from service.job_record import JobRecord
-from service.key_ring import Principal
-from service.rate_limits import DAY_S, RESERVED_S, RateLimits, Standing, seconds_left, standing_var
+from service.jobs.record import JobRecord
 from tests.integration.service.harness import Clock, Service, running
 from tests.integration.service.keys_file import ADMIN, LIMITED, OTHER, auth, keys_file
 from worker.contract.messages import JobStatus

@@ -18,9 +18,9 @@ from masan.report_worker import ReportProcess
 from model_store.manifest import FileEntry
 from model_store.report import QualityReport
 from model_store.store import Checkpoint, ModelStore
-from service import catalogue as service_catalogue
+from service.checkpoints import catalogue as service_catalogue
+from service.checkpoints.reports import GRACE_S, LIMIT_S, MAX_LOSSES
 from service.context import Services
-from service.reports import GRACE_S, LIMIT_S, MAX_LOSSES
 from service.settings import ServiceSettings
 from tests.integration.service.harness import Service, quality_report
 from worker.contract import keys

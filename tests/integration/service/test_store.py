@@ -13,11 +13,11 @@ from redis import Redis
 
 from service.context import Services
 from service.errors import StoreFullError
-from service.result_store import ResultStore
+from service.jobs.submission import ADMIT_KEYS, Submitter
 from service.settings import ServiceSettings
-from service.storage_keeper import ORPHAN_S, OWNER, SWEEP_S, SWEPT_AT, StorageKeeper
-from service.storage_limits import StorageLimits, guessed_bytes
-from service.submission import ADMIT_KEYS, Submitter
+from service.storage.keeper import ORPHAN_S, OWNER, SWEEP_S, SWEPT_AT, StorageKeeper
+from service.storage.limits import StorageLimits, guessed_bytes
+from service.storage.store import ResultStore
 from tests.integration.service.harness import Clock, Service, running
 from worker.contract import keys
 from worker.contract.ledger import JobLedger

@@ -14,7 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from model_store.image_id import ImageId
-from service.verification import MAX_FILE_BYTES
+from service.results.verification import MAX_FILE_BYTES
 from tests.integration.service.drawing import answered, working_meanwhile
 from tests.integration.service.harness import Service
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from service.api_keys import ApiKey, KeyLimits, Scope, create_key
-from service.key_ring import KeyRing
+from service.access.api_keys import ApiKey, KeyLimits, Scope, create_key
+from service.access.key_ring import KeyRing
 
 
 def masan(*args: str | Path) -> subprocess.CompletedProcess[str]:

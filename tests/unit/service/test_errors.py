@@ -5,7 +5,7 @@ from pathlib import Path
 
 from service import errors
 from service.errors import RequestError, request_errors
-from service.problems import problem_response
+from service.http.problems import problem_response
 
 PAGE = Path(__file__).parents[3] / "docs" / "errors.md"
 
