@@ -14,6 +14,10 @@ from training.errors import ConfigInvalidError
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+"""What torch's generators take."""
 
 
 class Configuration:
@@ -170,7 +174,7 @@ class RunConfig:
 
     total_kimg: float = 12_800.0
     resolution: int = 256
-    seed: int = 2077
+    seed: Seed = 2077
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     memory_format: Literal["auto", "contiguous", "channels_last"] = "contiguous"
     compile: bool = False
@@ -196,15 +200,9 @@ class TrainConfig(Configuration):
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:
-        if not -1 <= self.data.hold_out_block <= 4:
-            raise ConfigInvalidError(f"data.hold_out_block {self.data.hold_out_block} is not -1..4")
+        check_run(self.data, self.run)
         if self.optimizer.batch < 1:
             raise ConfigInvalidError(f"optimizer.batch {self.optimizer.batch} is not at least 1")
-        if self.run.score_images < 0 or self.run.score_images == 1:
-            raise ConfigInvalidError(f"run.score_images {self.run.score_images} is not 0 or at least 2")
-        for name in ("tick_kimg", "snapshot_kimg", "total_kimg"):
-            if getattr(self.run, name) <= 0:
-                raise ConfigInvalidError(f"run.{name} {getattr(self.run, name)} is not above 0")
         if self.losses.r1_every < 1:
             raise ConfigInvalidError(f"losses.r1_every {self.losses.r1_every} is not at least 1")
         if self.discriminator.kind != "pixel" and self.run.resolution < 64:
@@ -216,6 +214,27 @@ class TrainConfig(Configuration):
             raise ConfigInvalidError("discriminator.feature_channels needs 4 widths")
         if len(self.discriminator.head_channels) != 5:
             raise ConfigInvalidError("discriminator.head_channels needs 5 widths")
+
+
+def check_run(data: DataConfig, run: RunConfig) -> None:
+    """Raises ConfigInvalidError for what no run can be told."""
+    if not -1 <= data.hold_out_block <= 4:
+        raise ConfigInvalidError(f"data.hold_out_block {data.hold_out_block} is not -1..4")
+    if run.score_images < 0 or run.score_images == 1:
+        raise ConfigInvalidError(f"run.score_images {run.score_images} is not 0 or at least 2")
+    for name in ("tick_kimg", "snapshot_kimg", "total_kimg"):
+        if getattr(run, name) <= 0:
+            raise ConfigInvalidError(f"run.{name} {getattr(run, name)} is not above 0")
+
+
+def check_fields(config: Any, path: str = "") -> None:
+    """Raises ConfigInvalidError for a field beyond its own bounds, which a constructor does not see."""
+    for name, hint in get_type_hints(type(config), include_extras=True).items():
+        value = getattr(config, name)
+        if dataclasses.is_dataclass(hint):
+            check_fields(value, f"{path}{name}.")
+        else:
+            _checked(f"{path}{name}", hint, value)
 
 
 def _parts(values: dict[str, Any]) -> str:

@@ -1,12 +1,42 @@
 """Everything a diffusion run can be told, and its recipes."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Annotated, Final
+
+from pydantic import Field
 
 from model_store.generators.ldm import LdmConfig
-from training.config import Configuration, DataConfig, OptimizerConfig, RunConfig, TrainConfig
+from training.config import (
+    Configuration,
+    Count,
+    DataConfig,
+    Decay,
+    OptimizerConfig,
+    Positive,
+    RunConfig,
+    TrainConfig,
+    Weight,
+    check_fields,
+    check_run,
+)
 from training.errors import ConfigInvalidError
+
+_OWN_NAMES: Final = {
+    "autoencoder_channels": "autoencoder.channels",
+    "autoencoder_groups": "autoencoder.groups",
+    "denoiser_channels": "denoiser.channels",
+    "denoiser_layers": "denoiser.layers",
+    "denoiser_groups": "denoiser.groups",
+    "attention_head_dim": "denoiser.head_dim",
+    "beta_start": "denoiser.beta_start",
+    "beta_end": "denoiser.beta_end",
+    "resolution": "run.resolution",
+    "steps": "sampling.steps",
+    "guidance": "sampling.guidance",
+}
+"""What the fields of LdmConfig are called here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,16 +47,16 @@ class AutoencoderOptions:
     weights, per step. min_psnr_db: below it the run warns that what the denoiser learns is blurred.
     """
 
-    channels: tuple[int, ...] = (64, 128, 256, 256)
-    groups: int = 32
-    batch: int = 32
-    lr: float = 1e-4
-    beta1: float = 0.9
-    beta2: float = 0.99
-    perceptual_weight: float = 0.5
-    kl_weight: float = 1e-6
-    ema_decay: float = 0.999
-    total_kimg: float = 288.0
+    channels: tuple[Count, ...] = (64, 128, 256, 256)
+    groups: Count = 32
+    batch: Count = 32
+    lr: Positive = 1e-4
+    beta1: Decay = 0.9
+    beta2: Decay = 0.99
+    perceptual_weight: Weight = 0.5
+    kl_weight: Weight = 1e-6
+    ema_decay: Decay = 0.999
+    total_kimg: Positive = 288.0
     min_psnr_db: float = 27.0
 
 
@@ -37,26 +67,26 @@ class DenoiserOptions:
     label_dropout: share of images shown without their class, which guidance needs. beta_*: noise schedule.
     """
 
-    channels: tuple[int, ...] = (128, 256, 384)
-    layers: int = 2
-    groups: int = 32
-    head_dim: int = 32
-    dropout: float = 0.0
-    batch: int = 128
-    lr: float = 1e-4
-    weight_decay: float = 0.01
-    label_dropout: float = 0.1
-    ema_decay: float = 0.9995
-    beta_start: float = 0.0015
-    beta_end: float = 0.0195
+    channels: tuple[Count, ...] = (128, 256, 384)
+    layers: Count = 2
+    groups: Count = 32
+    head_dim: Count = 32
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    batch: Count = 128
+    lr: Positive = 1e-4
+    weight_decay: Weight = 0.01
+    label_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    ema_decay: Decay = 0.9995
+    beta_start: Positive = 0.0015
+    beta_end: Annotated[float, Field(gt=0, lt=1)] = 0.0195
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingOptions:
     """How published images are drawn: denoising steps, and guidance (1 is none)."""
 
-    steps: int = 50
-    guidance: float = 1.5
+    steps: Count = 50
+    guidance: Weight = 1.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,24 +101,14 @@ class DiffusionConfig(Configuration):
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:
-        for part, options in (("autoencoder", self.autoencoder), ("denoiser", self.denoiser)):
-            if options.batch < 1:
-                raise ConfigInvalidError(f"{part}.batch {options.batch} is not at least 1")
-            if not 0 <= options.ema_decay < 1:
-                raise ConfigInvalidError(f"{part}.ema_decay {options.ema_decay} is not 0 <= decay < 1")
-        for name in ("dropout", "label_dropout"):
-            if not 0 <= getattr(self.denoiser, name) < 1:
-                raise ConfigInvalidError(
-                    f"denoiser.{name} {getattr(self.denoiser, name)} is not 0 <= share < 1"
-                )
-        if not -1 <= self.data.hold_out_block <= 4:
-            raise ConfigInvalidError(f"data.hold_out_block {self.data.hold_out_block} is not -1..4")
+        check_fields(self)
+        check_run(self.data, self.run)
         if self.run.resolution % 32:
             raise ConfigInvalidError(f"run.resolution {self.run.resolution} is not a multiple of 32")
         try:
             self.networks(class_count=1)
         except ValueError as error:
-            raise ConfigInvalidError(str(error)) from None
+            raise ConfigInvalidError(_named_as_here(str(error))) from None
 
     def networks(self, class_count: int, scaling_factor: float = 1.0) -> LdmConfig:
         """What builds the networks. Raises ValueError for widths that do not fit."""
@@ -112,6 +132,11 @@ class DiffusionConfig(Configuration):
         """How stage 1 draws its batches, in the words of `training.batches`."""
         optimizer = OptimizerConfig(batch=self.autoencoder.batch)
         return TrainConfig(recipe=self.recipe, data=self.data, optimizer=optimizer, run=self.run)
+
+
+def _named_as_here(message: str) -> str:
+    """A message of LdmConfig about the fields that the run was told."""
+    return re.sub(r"[a-z_]+", lambda word: _OWN_NAMES.get(word[0], word[0]), message)
 
 
 def ldm() -> DiffusionConfig:

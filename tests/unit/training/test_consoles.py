@@ -47,7 +47,6 @@ def test_columns_of_the_environment_win(
     report: QualityReport, monkeypatch: pytest.MonkeyPatch, stream: type[io.StringIO]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "100")
-
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("TERM", "dumb")
 

@@ -95,7 +95,7 @@ def test_presets_survive_json_and_take_settings(name: str) -> None:
 @pytest.mark.parametrize(
     ("setting", "named"),
     [
-        ("denoiser.channels=[30]", "denoiser_channels"),
+        ("denoiser.channels=[30]", r"denoiser\.channels"),
         ("denoiser.label_dropout=1.5", r"denoiser.label_dropout 1\.5"),
         ("autoencoder.batch=0", r"autoencoder.batch 0"),
         ("autoencoder.width=3", r"autoencoder.width: unknown"),
