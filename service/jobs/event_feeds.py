@@ -6,7 +6,7 @@ or has just come, reads from the stream itself until the feed has what it lacks.
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -24,6 +24,9 @@ _PAUSE_S: Final = 0.5
 """Between two attempts to reach Redis."""
 _NUDGE_S: Final = 0.02
 """Between two attempts to make the reader look at a feed that has just been opened."""
+
+Frame = Callable[[str, str, str, str], bytes]
+"""Makes the bytes that are sent of a job id, an event's id, its name and its data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +103,7 @@ class Feed:
 class EventFeeds:
     """The feeds of this process, and the task that fills them while there are any."""
 
-    def __init__(self, redis: Redis, frame: Any) -> None:
-        """frame: makes the bytes that are sent of a job id, an event's id, its name and its data."""
+    def __init__(self, redis: Redis, frame: Frame) -> None:
         self._redis = redis
         self._frame = frame
         self._feeds: dict[str, Feed] = {}
