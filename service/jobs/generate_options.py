@@ -16,7 +16,7 @@ from pydantic import (
 )
 from starlette.requests import ClientDisconnect
 
-from service.errors import FieldError, InvalidParameterError
+from service.errors import BodyTooLargeError, FieldError, InvalidParameterError
 from service.http.parameters import MAX_N
 from worker.contract.messages import MetadataKey, MetadataValue
 from worker.contract.webhook_ledger import Webhook
@@ -104,7 +104,7 @@ REQUEST_BODY: Final[dict[str, Any]] = {
 async def read_options(request: Request) -> GenerateOptions:
     """The request's body, no longer than it may be; whoever may not ask has been refused before it is read.
 
-    Its bytes are kept as `request.state.body`. Raises InvalidParameterError.
+    Its bytes are kept as `request.state.body`. Raises BodyTooLargeError, InvalidParameterError.
     """
     body, has_more = b"", True
     while has_more:
@@ -114,7 +114,7 @@ async def read_options(request: Request) -> GenerateOptions:
         body += message.get("body", b"")
         has_more = message.get("more_body", False)
         if len(body) > MAX_BODY_BYTES:
-            raise InvalidParameterError.of(FieldError("body", f"is over {MAX_BODY_BYTES} bytes"))
+            raise BodyTooLargeError(f"The body has more than {MAX_BODY_BYTES} bytes.")
     request.state.body = body
     if not body:
         return _NO_OPTIONS

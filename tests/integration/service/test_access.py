@@ -226,13 +226,15 @@ def _blocks() -> Iterator[bytes]:
     ("request_of", "status", "code"),
     [
         ({"content": b"x" * (MAX_BODY_BYTES + 1)}, 413, "body_too_large"),
+        ({"content": b" " * (65_536 + 1)}, 413, "body_too_large"),
+        ({"url": "/admin/drain", "content": b" " * (16_384 + 1)}, 413, "body_too_large"),
         ({"url": "/admin/drain", "content": _blocks}, 413, "body_too_large"),
         ({"params": {"class": "a" * 9_000}}, 414, "uri_too_long"),
         ({"params": [("class", "a")] * 100}, 422, "invalid_parameter"),
         ({"headers": {"X-Long": "a" * 40_000}}, 431, "headers_too_large"),
         ({"headers": [(f"X-{i}", "a") for i in range(200)]}, 431, "headers_too_large"),
     ],
-    ids=["length", "chunked", "query", "parameters", "header", "headers"],
+    ids=["length", "options", "json", "chunked", "query", "parameters", "header", "headers"],
 )
 def test_what_is_too_large_is_a_problem_document(
     service: Service, request_of: dict[str, Any], status: int, code: str
