@@ -13,6 +13,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from queue import SimpleQueue
 from types import FrameType
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -61,6 +62,7 @@ class BeatingWorker(SimpleWorker):
     def __init__(self, queue: Queue, *, name: str) -> None:
         self._beat_at = -_OWN_BEAT_S
         self._lost: RedisError | None = None
+        self._told: SimpleQueue[bool] = SimpleQueue()
         super().__init__(
             [queue],
             name=name,
@@ -75,7 +77,7 @@ class BeatingWorker(SimpleWorker):
 
     @abstractmethod
     def interrupt(self) -> None:
-        """Tell the job at hand to put itself down. Called in a signal handler."""
+        """Tell the job at hand to put itself down. Called from another thread than the worker's."""
 
     def before_poll(self) -> None:
         """Called about once a second while the worker waits."""
@@ -92,7 +94,11 @@ class BeatingWorker(SimpleWorker):
 
     def work(self, *args: Any, **kwargs: Any) -> bool:
         """As RQ's. Raises RedisError if Redis stayed away for longer than a command waits."""
-        has_worked = super().work(*args, **kwargs)
+        threading.Thread(target=self._guard_stop, name="stop", daemon=True).start()
+        try:
+            has_worked = super().work(*args, **kwargs)
+        finally:
+            self._told.put(False)
         if self._lost is not None and not self._stop_requested:
             raise self._lost
         return has_worked
@@ -152,14 +158,21 @@ class BeatingWorker(SimpleWorker):
                 super().heartbeat(timeout, pipeline)
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a signal handler
-        """Stop as soon as the job lets go. Touches no connection: it may have been in use when we came."""
-        if self._stop_requested:
-            return
-        self._stop_requested = True
-        self.interrupt()
-        deadline = threading.Timer(STOP_LIMIT_S, end_stuck_process, [STOP_LIMIT_S])
-        deadline.daemon = True
-        deadline.start()
+        """Stop as soon as the job lets go.
+
+        Touches no connection and takes no lock: whatever was interrupted may hold them. The queue's `put` may
+        be called within a `put`.
+        """
+        if not self._stop_requested:
+            self._stop_requested = True
+            self._told.put(True)
+
+    def _guard_stop(self) -> None:
+        """Wait for a stop to pass it on to the job, and to end the process if that does not."""
+        if self._told.get():
+            self.interrupt()
+            time.sleep(STOP_LIMIT_S)
+            end_stuck_process(STOP_LIMIT_S)
 
     def request_force_stop(self, signum: int, frame: FrameType | None) -> None:
         """A second signal asks for what the first one does already."""
