@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 import pytest
 
@@ -81,7 +82,7 @@ def test_two_rows_are_trained_judged_and_written(
 @pytest.mark.parametrize(("coverage", "cautions"), [(0.003, 1), (LEARNED_COVERAGE, 0), (None, 0)])
 def test_rows_that_have_hardly_learned_are_told(coverage: float | None, cautions: int) -> None:
     judged = {PRIMARY_JUDGE: {"mean": {"coverage": coverage}}}
-    found = {
+    found: dict[str, list[dict[str, Any]]] = {
         "none": [{"extractors": {PRIMARY_JUDGE: {"mean": {"coverage": 0.001}}}}],
         "san": [{"extractors": judged}],
     }
