@@ -204,8 +204,8 @@ class Trainer:
             self.G_ema[name].copy_(value)
         self.normalize_G.load_state_dict(state["normalize_G"])
         self._discriminators().load_state_dict(state["D"])
-        _load_moments(self.optimizer_G, state["optimizer_G"])
-        _load_moments(self.optimizer_D, state["optimizer_D"])
+        load_moments(self.optimizer_G, state["optimizer_G"])
+        load_moments(self.optimizer_D, state["optimizer_D"])
         self.random.set_state(state["random"].cpu())
         self.images_seen = state["images_seen"]
         self.seconds_trained = state["seconds_trained"]
@@ -310,9 +310,9 @@ def _optimizer(module: nn.Module, lr: float, config: TrainConfig) -> torch.optim
     return torch.optim.Adam(groups, lr=lr, betas=betas, fused=True)
 
 
-def _load_moments(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+def load_moments(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """The state's moments; rates are those of the configuration, which may have changed since."""
-    names: tuple[str, ...] = ("lr", "betas")
+    names: tuple[str, ...] = ("lr", "betas", "weight_decay")
     rates = [{n: group[n] for n in names if n in group} for group in optimizer.param_groups]
     optimizer.load_state_dict(state)
     for group, rate in zip(optimizer.param_groups, rates, strict=True):

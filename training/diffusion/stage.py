@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from training.config import RunConfig
 from training.errors import TrainingDivergedError
 from training.hardware import MEMORY_FORMATS
-from training.loop import Tick
+from training.loop import Tick, load_moments
 
 
 class StageTrainer(ABC):
@@ -109,11 +109,11 @@ class StageTrainer(ABC):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state of the same networks."""
+        """Continue from a state of the same networks, at the rates of the configuration."""
         self.network.load_state_dict(state["network"])
         for name, value in state["average"].items():
             self.average[name].copy_(value)
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_moments(self.optimizer, state["optimizer"])
         self.random.set_state(state["random"].cpu())
         _default_generator(self.device).set_state(state["dropout_random"].cpu())
         self.images_seen = state["images_seen"]
@@ -133,5 +133,6 @@ class StageTrainer(ABC):
 def _default_generator(device: torch.device) -> torch.Generator:
     """The generator dropout layers draw from."""
     if device.type == "cuda":
-        return torch.cuda.default_generators[device.index or torch.cuda.current_device()]
+        index = torch.cuda.current_device() if device.index is None else device.index
+        return torch.cuda.default_generators[index]
     return torch.default_generator

@@ -2,7 +2,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.tiny_diffusion import CPU, dataset_in_memory, diffusion_config
 from training.config import RunConfig
+from training.diffusion.autoencoder import AutoencoderTrainer, Latents
+from training.diffusion.config import DiffusionConfig
+from training.diffusion.denoiser import DenoiserTrainer
 from training.diffusion.stage import StageTrainer
 from training.errors import TrainingDivergedError
 from training.loop import Tick
@@ -53,3 +57,34 @@ def test_loss_that_is_not_finite_ends_the_stage() -> None:
 
     with pytest.raises(TrainingDivergedError):
         trainer.run_until(64, stop=lambda: False, on_tick=lambda _: None)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_resumed_stage_learns_at_the_rates_it_is_told_now(is_first: bool) -> None:
+    before, after = (
+        diffusion_config().with_settings(
+            [f"autoencoder.lr={lr}", f"denoiser.lr={lr}", f"denoiser.weight_decay={decay}"]
+        )
+        for lr, decay in ((1e-3, 0.01), (5e-5, 0.2))
+    )
+
+    def build(config: DiffusionConfig) -> StageTrainer:
+        if is_first:
+            return AutoencoderTrainer(config, dataset_in_memory(), CPU)
+        latents = Latents(
+            torch.zeros(8, 1, 4, 4, 4).half(),
+            torch.ones(8, 1, 1, 4, 4, dtype=torch.bool),
+            torch.arange(8) % 2,
+            1.0,
+        )
+        return DenoiserTrainer(config, 2, latents, CPU)
+
+    first, resumed = build(before), build(after)
+    first.step()
+    resumed.load_state_dict(first.state_dict())
+
+    (group,) = resumed.optimizer.param_groups
+    assert group["lr"] == 5e-5
+    assert group["weight_decay"] == (0 if is_first else 0.2)
+    moments = next(iter(resumed.optimizer.state.values()))
+    assert int(moments["step"]) == 1
