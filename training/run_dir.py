@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import platform
 import subprocess
 import time
@@ -9,6 +10,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Final
 
 import numpy as np
@@ -72,8 +74,7 @@ class RunDir:
 
     def read_config(self) -> dict[str, Any]:
         """config.json as it stands; a run of a latent diffusion model has other parts than `TrainConfig`."""
-        values: dict[str, Any] = json.loads((self.path / "config.json").read_text())
-        return values
+        return self._read_json("config.json")
 
     def write_config(self, config: Configuration) -> None:
         """Make `config` the run's own."""
@@ -103,8 +104,7 @@ class RunDir:
 
     def environment(self) -> dict[str, Any]:
         """Versions, commit and dataset of the run's start."""
-        values: dict[str, Any] = json.loads((self.path / "environment.json").read_text())
-        return values
+        return self._read_json("environment.json")
 
     def save_state(self, state: dict[str, Any], name: str = "state.pt") -> None:
         """Written aside and renamed, so that a crash leaves the previous one."""
@@ -113,17 +113,24 @@ class RunDir:
         partial.replace(self.path / name)
 
     def load_state(self, name: str = "state.pt") -> dict[str, Any]:
-        """Raises RunInvalidError if the run saved none yet."""
+        """Raises RunInvalidError if the run saved none yet, or its file is damaged."""
         path = self.path / name
         if not path.exists():
             raise RunInvalidError(f"{self.path} has no {name} yet")
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, UnpicklingError) as error:
+            raise RunInvalidError(f"{path} is damaged, no state can be read from it") from error
         return state
 
     def log(self, **values: Any) -> None:
-        """One line of stats.jsonl."""
-        with (self.path / "stats.jsonl").open("a") as file:
-            file.write(json.dumps({"time": round(time.time(), 1), **values}) + "\n")
+        """One line of stats.jsonl, also after one that a crash cut short."""
+        line = json.dumps({"time": round(time.time(), 1), **values}) + "\n"
+        with (self.path / "stats.jsonl").open("a+b") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read() == b"\n" else f"\n{line}"
+            file.write(line.encode())
 
     def stats(self) -> list[dict[str, Any]]:
         """Every line of stats.jsonl; one that a crash cut short is left out."""
@@ -159,6 +166,14 @@ class RunDir:
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(image).save(path)
         return path
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        """Raises RunInvalidError for a file that is absent or damaged."""
+        try:
+            values: dict[str, Any] = json.loads((self.path / name).read_text())
+        except (OSError, ValueError) as error:
+            raise RunInvalidError(f"{self.path / name} cannot be read: {error}") from error
+        return values
 
     def _write_json(self, name: str, values: Any) -> None:
         partial = self.path / f".{name}.partial"

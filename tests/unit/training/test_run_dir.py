@@ -102,3 +102,31 @@ def test_samples_are_a_grid_row_by_row(run_dir: RunDir) -> None:
     assert np.array_equal(grid, image_grid(images, 3))
     assert grid.shape == (8, 15, 3)
     assert grid[::4, ::5, 0].tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", b"no state at all"])
+def test_damaged_state_is_named(run_dir: RunDir, content: bytes) -> None:
+    (run_dir.path / "state.pt").write_bytes(content)
+
+    with pytest.raises(RunInvalidError, match=r"state\.pt is damaged"):
+        run_dir.load_state()
+
+
+@pytest.mark.parametrize("name", ["config.json", "environment.json"])
+def test_damaged_description_is_named(run_dir: RunDir, name: str) -> None:
+    (run_dir.path / name).write_text("{")
+
+    with pytest.raises(RunInvalidError, match=name):
+        _ = run_dir.read_config(), run_dir.environment()
+
+
+def test_what_follows_a_line_that_a_crash_cut_short_is_kept(run_dir: RunDir) -> None:
+    run_dir.log(images_seen=1)
+    with (run_dir.path / "stats.jsonl").open("a") as file:
+        file.write('{"time": 1.0, "images_s')
+
+    run_dir.log(images_seen=2, score=0.5)
+    run_dir.log(images_seen=3)
+
+    assert [row["images_seen"] for row in run_dir.stats()] == [1, 2, 3]
+    assert run_dir.best_score() == 0.5
