@@ -210,9 +210,11 @@ def _dataset_of(run_dir: RunDir, data: Path | None, trained: TrainedGenerator) -
         deduplicate=trained.data.deduplicate,
         class_slugs=trained.data.classes,
     )
-    block = trained.data.hold_out_block
-    trained_on = dataset.digest if block < 0 else dataset.subset(dataset.blocks != block).digest
-    if trained_on != recorded["digest"]:
+    is_held_out = dataset.blocks == trained.data.hold_out_block
+    trained_on = {dataset.subset(~is_held_out).digest}
+    if not is_held_out.any():  # with nothing to leave out, the whole set was taken as it is
+        trained_on.add(dataset.digest)
+    if recorded["digest"] not in trained_on:
         raise RunInvalidError(f"{path} is not the dataset of {run_dir.path}: the digests differ")
     return dataset
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from model_store.errors import ModelAlreadyPublishedError
+from model_store.errors import ManifestInvalidError, ModelAlreadyPublishedError
 from model_store.quality.reference_set import load_reference_set
 from model_store.quality.series import HELD_OUT_BLOCK
 from model_store.report_page import read_report_page
@@ -18,8 +18,10 @@ from model_store.sampling import make_reproducible
 from model_store.store import Checkpoint, ModelStore
 from model_store.weights import load_generator
 from tests.smears import make_smear_dataset
+from training.data import load_dataset
+from training.diffusion.config import ldm_cpu
 from training.errors import DatasetInvalidError, RunInvalidError
-from training.export import Publication, publish_run
+from training.export import Publication, TrainedGenerator, publish_generator, publish_run
 from training.folding import fold_generator
 from training.presets import preset
 from training.run_dir import RunDir
@@ -174,3 +176,28 @@ def test_command_line_publishes_and_says_what(run_dir: RunDir, tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     checkpoint = ModelStore(str(tmp_path / "store")).resolve("by-hand")
     assert done.stdout.startswith(f"published by-hand@1, digest {checkpoint.digest}\n")
+
+
+def test_images_too_few_to_hold_any_out_are_known_again(store: ModelStore, tmp_path: Path) -> None:
+    data = make_smear_dataset(tmp_path / "data", per_class=4, size=64)
+    config = ldm_cpu().with_settings(["run.resolution=32"])
+    whole = load_dataset(data, resolution=32)
+    assert not (whole.blocks == config.data.hold_out_block).any()
+    few = RunDir.create(tmp_path / "run", config, whole, torch.device("cpu"))
+    trained = TrainedGenerator(
+        network=torch.nn.Linear(1, 1),
+        architecture="masan",
+        config={},
+        classes=whole.classes,
+        recipe=config.recipe,
+        data=config.data,
+        run=config.run,
+        images_seen=1,
+        seconds_trained=1.0,
+    )
+
+    with pytest.raises(RunInvalidError, match="digests differ"):
+        other = make_smear_dataset(tmp_path / "other", per_class=4, size=64, seed=1)
+        publish_generator(few, store, Publication(name="few", data=other), trained)
+    with pytest.raises(ManifestInvalidError):  # past the images, at the network
+        publish_generator(few, store, Publication(name="few", data=data), trained)
