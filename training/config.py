@@ -75,18 +75,18 @@ class GeneratorOptions:
     generator start from the trained smaller one.
     """
 
-    base_channels: int = 32
-    latent_dim: int = 128
+    base_channels: Count = 32
+    latent_dim: Count = 128
     attention_sites: Literal["none", "fusion", "skip", "all"] = "fusion"
-    attention_groups: int = 8
-    attention_min_width: int = 1
+    attention_groups: Count = 8
+    attention_min_width: Count = 1
     attention_resolutions: tuple[int, ...] | None = None
     adain_input: Literal["class", "class+z"] = "class"
     rgb_skip: bool = False
     output_gain: float = 1.0
     noise_resolutions: tuple[int, ...] = ()
     padding: Literal["zeros", "replicate"] = "zeros"
-    init_gain: float = 0.02
+    init_gain: Weight = 0.02
     unnormalized: tuple[str, ...] = ("attention",)
     """Submodules, by any part of their name, without spectral norm."""
 
@@ -105,13 +105,13 @@ class DiscriminatorOptions:
     """
 
     kind: Literal["pixel", "projected", "combined"] = "pixel"
-    base_channels: int = 32
+    base_channels: Count = 32
     san_head: Literal["per_class", "shared_plus_class", "plain"] = "per_class"
-    init_gain: float = 0.02
+    init_gain: Weight = 0.02
     crop_align: bool = False
     down_preact_shortcut: bool = True
-    feature_channels: tuple[int, ...] = (64, 128, 256, 512)
-    head_channels: tuple[int, ...] = (64, 64, 128, 256, 512)
+    feature_channels: tuple[Count, ...] = (64, 128, 256, 512)
+    head_channels: tuple[Count, ...] = (64, 64, 128, 256, 512)
     """Widths of a projected head's maps at sides 128, 64, 32, 16, 8."""
     pixel_weight: Weight = 0.25
     san_scale: float = 1.0
