@@ -30,7 +30,7 @@ class Recorder:
         self.run_dir = run_dir
         self.scorer = scorer
         self.progress = progress
-        self.interval = int(trainer.config.run.snapshot_kimg * 1000)
+        self.interval = max(int(trainer.config.run.snapshot_kimg * 1000), 1)
         self.last_snapshot = trainer.images_seen
         if run_dir is not None:
             self.best = run_dir.best_score()
@@ -62,12 +62,12 @@ class Recorder:
         if self.scorer and scored:
             scores = self.scorer(self.trainer)
             score = scores["kid/mean"]
-            self.run_dir.log(images_seen=seen, score=score, **scores)
-            self._scalars(scores)
-            self.progress.say(f"{seen:,} images: KID {score:.4f} (best {min(score, self.best):.4f})")
-            if score < self.best:
+            if score < self.best:  # saved first: a score that is written down is the one to beat
                 self.best = score
                 self.run_dir.save_state(state, "best.pt")
+            self.run_dir.log(images_seen=seen, score=score, **scores)
+            self._scalars(scores)
+            self.progress.say(f"{seen:,} images: KID {score:.4f} (best {self.best:.4f})")
         write_run_page(self.run_dir)
 
     def finish(self, *, scored: bool) -> None:

@@ -197,10 +197,10 @@ class DiffusionRun:
             if reference is None:
                 return
             scores = quick_scores(generator, reference, self.config.run.score_images)
-            self.events.log(trainer.images_seen, score=scores["kid/mean"], **scores)
-            if scores["kid/mean"] < best:
+            if scores["kid/mean"] < best:  # saved first: a score that is written down is the one to beat
                 best = scores["kid/mean"]
                 self.run_dir.save_state(self.state(trainer), "best.pt")
+            self.events.log(trainer.images_seen, score=scores["kid/mean"], **scores)
 
         self._run_stage(trainer, int(self.config.run.total_kimg * 1000), snapshot)
 

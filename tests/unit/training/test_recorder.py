@@ -85,3 +85,30 @@ def test_other_ranks_write_nothing(trainer: Trainer, tmp_path: Path) -> None:
 
     assert list(tmp_path.iterdir()) == []
     assert trainer.images_seen == 16
+
+
+def test_a_snapshot_more_often_than_every_image_is_one_every_tick(tmp_path: Path) -> None:
+    trainer = Trainer(tiny_config("run.snapshot_kimg=1e-6"), tiny_dataset())
+    run_dir = RunDir.create(tmp_path / "run", trainer.config, tiny_dataset(), torch.device("cpu"))
+
+    recorder = record(trainer, run_dir, 8, *[0.5] * 8)
+
+    assert recorder.last_snapshot == 8
+
+
+def test_no_score_is_written_whose_state_is_not(
+    trainer: Trainer, run_dir: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = RunDir.save_state
+
+    def break_off(self: RunDir, state: dict[str, Any], name: str = "state.pt") -> None:
+        if name == "best.pt":
+            raise KeyboardInterrupt
+        save(self, state, name)
+
+    monkeypatch.setattr(RunDir, "save_state", break_off)
+
+    with pytest.raises(KeyboardInterrupt):
+        record(trainer, run_dir, 16, 0.5)
+
+    assert run_dir.best_score() == float("inf")
