@@ -227,11 +227,19 @@ class Stack:
         return chunk
 
     def lose_waiting_chunks(self) -> list[tuple[str, str]]:
-        """Take all chunks off the queue, as nothing else ever does; their jobs and indexes."""
-        lost = []
-        while chunk := cast("str | None", self.redis.rpop(f"rq:queue:{keys.CHUNK_QUEUE}")):
-            job_id, index, _ = chunk.rsplit("-", 2)
-            lost.append((job_id, index))
+        """Take all chunks off the queue, as nothing else ever does; their jobs and indexes.
+
+        Waits for one: a worker with room for more may just have taken the last.
+        """
+        lost: list[tuple[str, str]] = []
+
+        def take_all() -> bool:
+            while chunk := cast("str | None", self.redis.rpop(f"rq:queue:{keys.CHUNK_QUEUE}")):
+                job_id, index, _ = chunk.rsplit("-", 2)
+                lost.append((job_id, index))
+            return bool(lost)
+
+        eventually(take_all, every_s=0.001)
         return lost
 
     def is_done(self, job_id: str, index: str) -> bool:
