@@ -290,7 +290,10 @@ class _StepCount(nn.Module):
 
 def _diffaugment(config: AugmentConfig) -> DiffAugment:
     return DiffAugment(
-        config.policy, color_probability=config.color_probability, cutout_ratio=config.cutout_ratio
+        config.policy,
+        color_probability=config.color_probability,
+        cutout_ratio=config.cutout_ratio,
+        translation_fill=config.translation_fill,
     )
 
 

@@ -124,6 +124,7 @@ class AugmentConfig:
     policy: str = "color"
     color_probability: Share = 1.0
     cutout_ratio: Share = 0.5
+    translation_fill: Literal["zeros", "reflect"] = "zeros"
 
 
 @dataclass(frozen=True, kw_only=True)

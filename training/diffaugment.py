@@ -1,7 +1,7 @@
 """Differentiable augmentation of everything a discriminator sees. Source: Zhao et al. 2020 (DiffAugment)."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,22 +13,32 @@ from training.image_random import draw_for_images
 POLICIES: Final = ("color", "translation", "cutout")
 TRANSLATION_RATIO: Final = 0.125
 
+TranslationFill = Literal["zeros", "reflect"]
+
 
 class DiffAugment:
     """T of the paper: [N, 3, H, W] in [-1, 1] -> the same shape, differentiable, drawn per image.
 
     policy: comma list of color, translation, cutout, applied in the order written; '' is the identity.
     color_probability: share of images whose colour changes. cutout_ratio: side of the cut square.
-    Raises ConfigInvalidError for an unknown policy.
+    translation_fill: what moves in, see `translate`. Raises ConfigInvalidError for an unknown policy.
     """
 
-    def __init__(self, policy: str, *, color_probability: float = 1.0, cutout_ratio: float = 0.5) -> None:
+    def __init__(
+        self,
+        policy: str,
+        *,
+        color_probability: float = 1.0,
+        cutout_ratio: float = 0.5,
+        translation_fill: TranslationFill = "zeros",
+    ) -> None:
         names = [name.strip() for name in policy.split(",") if name.strip()]
         unknown = [name for name in names if name not in POLICIES]
         if unknown:
             raise ConfigInvalidError(f"augment.policy {unknown[0]!r} is not one of {', '.join(POLICIES)}")
         self.color_probability = color_probability
         self.cutout_ratio = cutout_ratio
+        self.translation_fill: TranslationFill = translation_fill
         steps: dict[str, Callable[[Tensor, torch.Generator | None], Tensor]] = {
             "color": self._color,
             "translation": self._translation,
@@ -50,7 +60,7 @@ class DiffAugment:
     def _translation(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         limits = [int(side * TRANSLATION_RATIO + 0.5) for side in x.shape[2:]]
         dy, dx = (_integers(-limit, limit + 1, x, generator) for limit in limits)
-        return translate(x, dy, dx)
+        return translate(x, dy, dx, self.translation_fill)
 
     def _cutout(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         sizes = [int(side * self.cutout_ratio + 0.5) for side in x.shape[2:]]
@@ -72,18 +82,29 @@ def color(x: Tensor, brightness: Tensor, saturation: Tensor, contrast: Tensor) -
     return (x - mean) * (contrast + 0.5) + mean
 
 
-def translate(x: Tensor, dy: Tensor, dx: Tensor) -> Tensor:
-    """Show each image from (dy, dx) pixels further down and right, zeros moving in.
+def translate(x: Tensor, dy: Tensor, dx: Tensor, fill: TranslationFill = "zeros") -> Tensor:
+    """Show each image from (dy, dx) pixels further down and right.
 
-    dy, dx: int64 [N], at most an eighth of the side either way.
+    dy, dx: int64 [N], at most an eighth of the side either way. fill: what moves in. `zeros`, as published,
+    is a hard edge beside all that was at the border, so that a discriminator hardly sees flaws there;
+    `reflect` mirrors the image at its border, which shows them as often again.
     """
     n, _, h, w = x.shape
-    pad_y, pad_x = (int(side * TRANSLATION_RATIO + 0.5) for side in (h, w))
-    padded = F.pad(x, (pad_x, pad_x, pad_y, pad_y))
-    rows = (dy + pad_y)[:, None] + torch.arange(h, device=x.device)  # [N, H]
-    columns = (dx + pad_x)[:, None] + torch.arange(w, device=x.device)  # [N, W]
+    rows = dy[:, None] + torch.arange(h, device=x.device)  # [N, H]
+    columns = dx[:, None] + torch.arange(w, device=x.device)  # [N, W]
+    if fill == "reflect":
+        rows, columns = _mirrored(rows, h), _mirrored(columns, w)
+    else:
+        pad_y, pad_x = (int(side * TRANSLATION_RATIO + 0.5) for side in (h, w))
+        x = F.pad(x, (pad_x, pad_x, pad_y, pad_y))
+        rows, columns = rows + pad_y, columns + pad_x
     batch = torch.arange(n, device=x.device)[:, None, None]
-    return padded.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    return x.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def _mirrored(positions: Tensor, side: int) -> Tensor:
+    """Positions less than a side beyond the border, mirrored at the last pixel, which is not repeated."""
+    return (side - 1) - ((side - 1) - positions.abs()).abs()
 
 
 def cutout(x: Tensor, centre_y: Tensor, centre_x: Tensor, height: int, width: int) -> Tensor:

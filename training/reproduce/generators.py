@@ -194,7 +194,7 @@ def runs_of(workspace: Workspace, units: Sequence[GeneratorUnit]) -> list[dict[s
 
 def _without_later_fields(recipe: dict[str, Any]) -> dict[str, Any]:
     """Without what recipes have gained since, where it says what was so before: keys of old results stand."""
-    generator = recipe.get("generator", {})
-    if generator.get("padding") == "zeros":
-        return recipe | {"generator": {k: v for k, v in generator.items() if k != "padding"}}
+    for part, name, value in (("generator", "padding", "zeros"), ("augment", "translation_fill", "zeros")):
+        if recipe.get(part, {}).get(name) == value:
+            recipe = recipe | {part: {k: v for k, v in recipe[part].items() if k != name}}
     return recipe

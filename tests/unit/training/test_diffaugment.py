@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from training.diffaugment import DiffAugment, color, cutout, translate
@@ -125,6 +126,29 @@ def test_translation_shows_each_image_from_its_own_place() -> None:
     assert torch.equal(moved[1, :, 3:, :-4], x[1, :, :-3, 4:])
     assert torch.count_nonzero(moved[0, :, -2:]) == torch.count_nonzero(moved[0, :, :, :1]) == 0
     assert torch.count_nonzero(moved[1, :, :3]) == torch.count_nonzero(moved[1, :, :, -4:]) == 0
+
+
+def test_a_reflecting_translation_mirrors_the_image_at_its_border() -> None:
+    x = images(2)
+
+    moved = translate(x, ints(2, -3), ints(-1, 4), "reflect")
+
+    padded = F.pad(x, (4, 4, 4, 4), mode="reflect")
+    assert torch.equal(moved[0], padded[0, :, 6:-2, 3:-5])
+    assert torch.equal(moved[1], padded[1, :, 1:-7, 8:])
+
+
+def test_a_reflecting_translation_shows_corners_as_much_as_the_middle() -> None:
+    shown = {}
+    for fill in ("zeros", "reflect"):
+        x = torch.zeros(2000, 1, 32, 32, requires_grad=True)
+        DiffAugment("translation", translation_fill=fill)(x, seeded()).sum().backward()
+        assert x.grad is not None
+        shown[fill] = x.grad.mean(dim=(0, 1))
+
+    assert float(shown["zeros"][0, 0]) == pytest.approx((5 / 9) ** 2, abs=0.04)
+    assert float(shown["reflect"][1, 1]) == pytest.approx((10 / 9) ** 2, abs=0.08)
+    assert float(shown["reflect"].mean()) == pytest.approx(1.0)
 
 
 def test_translation_reaches_an_eighth_of_the_side_both_ways_and_no_further() -> None:
