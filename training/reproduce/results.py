@@ -15,8 +15,8 @@ from training.reproduce.plot import draw_plots
 from training.reproduce.render import KINDS, extent_lines, findings_lines, section_lines
 from training.reproduce.verdict import RULE, Kind
 
-PAGE: Final = "comparison.md"
-FOLDER: Final = "comparison"
+PAGE: Final = "results.md"
+FOLDER: Final = "results"
 """In the documents, beside the page: a JSON file a table, plots, the picture of generated images."""
 PICTURE: Final = "figure3.jpg"
 _JPEG_QUALITY: Final = 85

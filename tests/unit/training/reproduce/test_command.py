@@ -50,12 +50,12 @@ def test_results_are_a_page_of_what_is_finished(smears: Path, tmp_path: Path) ->
 
     said = run("results", "--out", out, "--docs", tmp_path / "docs")
 
-    page = tmp_path / "docs" / "comparison.md"
+    page = tmp_path / "docs" / "results.md"
     assert said.startswith("wrote ")
     assert str(page) in said
     assert "## Table II: ablation" in page.read_text()
     assert str(tmp_path) not in page.read_text()
-    assert str(tmp_path) not in (tmp_path / "docs/comparison/table2.json").read_text()
+    assert str(tmp_path) not in (tmp_path / "docs/results/table2.json").read_text()
 
 
 def test_few_shot_curve_is_planned_without_training_where_a_generator_is_given(
