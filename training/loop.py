@@ -195,10 +195,7 @@ class Trainer:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Raises RunInvalidError if the state is of other classes."""
-        if list(state["classes"]) != list(self.classes):
-            raise RunInvalidError(
-                f"the run was trained on {state['classes']}, the data has {list(self.classes)}"
-            )
+        self._check_classes(state)
         self.G.load_state_dict(state["G"])
         for name, value in state["G_ema"].items():
             self.G_ema[name].copy_(value)
@@ -214,8 +211,9 @@ class Trainer:
     def grow_from(self, state: Mapping[str, Any]) -> None:
         """Start from a run at half the resolution: its averaged weights, and a correction of zero on top.
 
-        Raises RunInvalidError if the networks do not fit.
+        Raises RunInvalidError if the state is of other classes, or the networks do not fit.
         """
+        self._check_classes(state)
         smaller = dict(state["G_ema"])
         own = dict(self.G.named_parameters())
         if "to_rgb_half.weight" not in own:
@@ -226,6 +224,12 @@ class Trainer:
         self._start_with(smaller, silent=(CORRECTION_GAIN,))
         self.images_seen = state["images_seen"]
         self.seconds_trained = state["seconds_trained"]
+
+    def _check_classes(self, state: Mapping[str, Any]) -> None:
+        if list(state["classes"]) != list(self.classes):
+            raise RunInvalidError(
+                f"the run was trained on {state['classes']}, the data has {list(self.classes)}"
+            )
 
     def start_from(self, origin: Origin) -> None:
         """Start from a published checkpoint: its weights, and nothing of what it lacks.

@@ -163,4 +163,9 @@ class MasanGenerator(nn.Module):
         if is_site and (config.attention_resolutions is None or resolution in config.attention_resolutions):
             width = config.channels(resolution // 8) if config.attention_sites == "skip" else channels
             groups = min(config.attention_groups, max(width // config.attention_min_width, 1))
+            if width % groups:
+                raise ValueError(
+                    f"attention_groups {config.attention_groups}: the {width} channels at {resolution} px do not"
+                    f" divide into {groups} groups"
+                )
             self.attention[key] = EMAttention(width, groups)

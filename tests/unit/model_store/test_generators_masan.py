@@ -192,3 +192,10 @@ def test_silent_noise_leaves_the_published_network() -> None:
 def test_noise_beyond_the_maps_is_refused() -> None:
     with pytest.raises(ValueError, match=r"noise_resolutions \(64,\) are not all among \(4, 8, 16, 32\)"):
         tiny(noise_resolutions=(64,))
+
+
+def test_attention_groups_that_do_not_divide_the_channels_are_named() -> None:
+    with pytest.raises(
+        ValueError, match=r"^attention_groups 7: the 64 channels at 64 px do not divide into 7 groups"
+    ):
+        MasanGenerator(MasanConfig(class_count=2, attention_groups=7))

@@ -193,6 +193,14 @@ def test_growing_into_what_does_not_fit_is_refused(
         build(datasets, *settings).grow_from(build(datasets, resolution=16).state_dict())
 
 
+def test_growing_a_generator_of_other_classes_is_refused(datasets: Mapping[int, Dataset]) -> None:
+    state = build(datasets, resolution=16).state_dict()
+    state["classes"] = [*state["classes"][:-1], "another"]
+
+    with pytest.raises(RunInvalidError, match="was trained on .*'another'"):
+        build(datasets, "generator.rgb_skip=true").grow_from(state)
+
+
 def test_fresh_discriminator_learns_alone_at_first(datasets: Mapping[int, Dataset]) -> None:
     trainer = build(datasets, "optimizer.warmup_kimg=0.016")
     before = snapshot(dict(trainer.G.named_parameters()))
