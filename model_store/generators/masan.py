@@ -165,7 +165,7 @@ class MasanGenerator(nn.Module):
             groups = min(config.attention_groups, max(width // config.attention_min_width, 1))
             if width % groups:
                 raise ValueError(
-                    f"attention_groups {config.attention_groups}: the {width} channels at {resolution} px do not"
-                    f" divide into {groups} groups"
+                    f"attention_groups {config.attention_groups}: {width} channels at {resolution} px"
+                    f" do not divide into {groups} groups"
                 )
             self.attention[key] = EMAttention(width, groups)

@@ -196,6 +196,6 @@ def test_noise_beyond_the_maps_is_refused() -> None:
 
 def test_attention_groups_that_do_not_divide_the_channels_are_named() -> None:
     with pytest.raises(
-        ValueError, match=r"^attention_groups 7: the 64 channels at 64 px do not divide into 7 groups"
+        ValueError, match=r"^attention_groups 7: 128 channels at 64 px do not divide into 7 groups"
     ):
         MasanGenerator(MasanConfig(class_count=2, attention_groups=7))

@@ -197,7 +197,7 @@ def test_growing_a_generator_of_other_classes_is_refused(datasets: Mapping[int, 
     state = build(datasets, resolution=16).state_dict()
     state["classes"] = [*state["classes"][:-1], "another"]
 
-    with pytest.raises(RunInvalidError, match="was trained on .*'another'"):
+    with pytest.raises(RunInvalidError, match=r"was trained on .*'another'"):
         build(datasets, "generator.rgb_skip=true").grow_from(state)
 
 
