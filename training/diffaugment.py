@@ -4,15 +4,12 @@ from collections.abc import Callable
 from typing import Final, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from training.errors import ConfigInvalidError
 from training.image_random import draw_for_images
 
 POLICIES: Final = ("color", "translation", "cutout")
-TRANSLATION_RATIO: Final = 0.125
-
 TranslationFill = Literal["zeros", "reflect"]
 
 
@@ -21,7 +18,8 @@ class DiffAugment:
 
     policy: comma list of color, translation, cutout, applied in the order written; '' is the identity.
     color_probability: share of images whose colour changes. cutout_ratio: side of the cut square.
-    translation_fill: what moves in, see `translate`. Raises ConfigInvalidError for an unknown policy.
+    translation_ratio: share of its side that an image moves by at most; translation_fill: what moves in, see
+    `translate`. Raises ConfigInvalidError for an unknown policy.
     """
 
     def __init__(
@@ -30,6 +28,7 @@ class DiffAugment:
         *,
         color_probability: float = 1.0,
         cutout_ratio: float = 0.5,
+        translation_ratio: float = 0.125,
         translation_fill: TranslationFill = "zeros",
     ) -> None:
         names = [name.strip() for name in policy.split(",") if name.strip()]
@@ -38,6 +37,7 @@ class DiffAugment:
             raise ConfigInvalidError(f"augment.policy {unknown[0]!r} is not one of {', '.join(POLICIES)}")
         self.color_probability = color_probability
         self.cutout_ratio = cutout_ratio
+        self.translation_ratio = translation_ratio
         self.translation_fill: TranslationFill = translation_fill
         steps: dict[str, Callable[[Tensor, torch.Generator | None], Tensor]] = {
             "color": self._color,
@@ -58,7 +58,7 @@ class DiffAugment:
         return torch.where(chosen, changed, x)
 
     def _translation(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        limits = [int(side * TRANSLATION_RATIO + 0.5) for side in x.shape[2:]]
+        limits = [int(side * self.translation_ratio + 0.5) for side in x.shape[2:]]
         dy, dx = (_integers(-limit, limit + 1, x, generator) for limit in limits)
         return translate(x, dy, dx, self.translation_fill)
 
@@ -85,21 +85,22 @@ def color(x: Tensor, brightness: Tensor, saturation: Tensor, contrast: Tensor) -
 def translate(x: Tensor, dy: Tensor, dx: Tensor, fill: TranslationFill = "zeros") -> Tensor:
     """Show each image from (dy, dx) pixels further down and right.
 
-    dy, dx: int64 [N], at most an eighth of the side either way. fill: what moves in. `zeros`, as published,
-    is a hard edge beside all that was at the border, so that a discriminator hardly sees flaws there;
-    `reflect` mirrors the image at its border, which shows them as often again.
+    dy, dx: int64 [N], less than the side either way. fill: what moves in. `zeros`, as published, is a hard
+    edge beside all that was at the border, so that a discriminator hardly sees flaws there; `reflect` mirrors
+    the image at its border, which shows them as often again.
     """
     n, _, h, w = x.shape
     rows = dy[:, None] + torch.arange(h, device=x.device)  # [N, H]
     columns = dx[:, None] + torch.arange(w, device=x.device)  # [N, W]
-    if fill == "reflect":
-        rows, columns = _mirrored(rows, h), _mirrored(columns, w)
-    else:
-        pad_y, pad_x = (int(side * TRANSLATION_RATIO + 0.5) for side in (h, w))
-        x = F.pad(x, (pad_x, pad_x, pad_y, pad_y))
-        rows, columns = rows + pad_y, columns + pad_x
+    shown_rows, shown_columns = _mirrored(rows, h), _mirrored(columns, w)
     batch = torch.arange(n, device=x.device)[:, None, None]
-    return x.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    moved = x.permute(0, 2, 3, 1)[batch, shown_rows[:, :, None], shown_columns[:, None, :]].permute(
+        0, 3, 1, 2
+    )
+    if fill == "reflect":
+        return moved
+    inside = (shown_rows == rows)[:, :, None] & (shown_columns == columns)[:, None, :]  # [N, H, W]
+    return moved * inside[:, None]
 
 
 def _mirrored(positions: Tensor, side: int) -> Tensor:

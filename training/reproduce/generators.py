@@ -5,7 +5,7 @@ import shutil
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Final, cast
 
 import torch
 
@@ -192,9 +192,16 @@ def runs_of(workspace: Workspace, units: Sequence[GeneratorUnit]) -> list[dict[s
     return [{"title": unit.title(), **workspace.finished(unit)} for unit in units]
 
 
+_LATER_FIELDS: Final = (
+    ("generator", "padding", "zeros"),
+    ("augment", "translation_ratio", 0.125),
+    ("augment", "translation_fill", "zeros"),
+)
+
+
 def _without_later_fields(recipe: dict[str, Any]) -> dict[str, Any]:
     """Without what recipes have gained since, where it says what was so before: keys of old results stand."""
-    for part, name, value in (("generator", "padding", "zeros"), ("augment", "translation_fill", "zeros")):
+    for part, name, value in _LATER_FIELDS:
         if recipe.get(part, {}).get(name) == value:
             recipe = recipe | {part: {k: v for k, v in recipe[part].items() if k != name}}
     return recipe

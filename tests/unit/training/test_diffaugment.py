@@ -151,15 +151,18 @@ def test_a_reflecting_translation_shows_corners_as_much_as_the_middle() -> None:
     assert float(shown["reflect"].mean()) == pytest.approx(1.0)
 
 
-def test_translation_reaches_an_eighth_of_the_side_both_ways_and_no_further() -> None:
+@pytest.mark.parametrize(("ratio", "furthest"), [(0.125, 4), (0.25, 8)])
+def test_translation_reaches_its_share_of_the_side_both_ways_and_no_further(
+    ratio: float, furthest: int
+) -> None:
     x = torch.zeros(3000, 1, 32, 32)
     x[:, :, 16, 16] = 1.0
 
-    moved = DiffAugment("translation")(x, seeded())
+    moved = DiffAugment("translation", translation_ratio=ratio)(x, seeded())
 
     rows = moved.sum(dim=(1, 3)).argmax(dim=1) - 16
     columns = moved.sum(dim=(1, 2)).argmax(dim=1) - 16
-    assert set(rows.tolist()) == set(columns.tolist()) == set(range(-4, 5))
+    assert set(rows.tolist()) == set(columns.tolist()) == set(range(-furthest, furthest + 1))
     assert not torch.equal(rows, columns)
 
 
