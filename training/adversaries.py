@@ -293,6 +293,7 @@ def _diffaugment(config: AugmentConfig) -> DiffAugment:
         config.policy,
         color_probability=config.color_probability,
         cutout_ratio=config.cutout_ratio,
+        translation_probability=config.translation_probability,
         translation_ratio=config.translation_ratio,
         translation_fill=config.translation_fill,
     )

@@ -124,6 +124,7 @@ class AugmentConfig:
     policy: str = "color"
     color_probability: Share = 1.0
     cutout_ratio: Share = 0.5
+    translation_probability: Share = 1.0
     translation_ratio: Annotated[float, Field(ge=0, le=0.5)] = 0.125
     translation_fill: Literal["zeros", "reflect"] = "zeros"
 

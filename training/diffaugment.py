@@ -17,9 +17,9 @@ class DiffAugment:
     """T of the paper: [N, 3, H, W] in [-1, 1] -> the same shape, differentiable, drawn per image.
 
     policy: comma list of color, translation, cutout, applied in the order written; '' is the identity.
-    color_probability: share of images whose colour changes. cutout_ratio: side of the cut square.
-    translation_ratio: share of its side that an image moves by at most; translation_fill: what moves in, see
-    `translate`. Raises ConfigInvalidError for an unknown policy.
+    color_probability, translation_probability: share of images that change. cutout_ratio: side of the cut
+    square. translation_ratio: share of its side that an image moves by at most. translation_fill: what moves
+    in, see `translate`. Raises ConfigInvalidError for an unknown policy.
     """
 
     def __init__(
@@ -28,6 +28,7 @@ class DiffAugment:
         *,
         color_probability: float = 1.0,
         cutout_ratio: float = 0.5,
+        translation_probability: float = 1.0,
         translation_ratio: float = 0.125,
         translation_fill: TranslationFill = "zeros",
     ) -> None:
@@ -37,6 +38,7 @@ class DiffAugment:
             raise ConfigInvalidError(f"augment.policy {unknown[0]!r} is not one of {', '.join(POLICIES)}")
         self.color_probability = color_probability
         self.cutout_ratio = cutout_ratio
+        self.translation_probability = translation_probability
         self.translation_ratio = translation_ratio
         self.translation_fill: TranslationFill = translation_fill
         steps: dict[str, Callable[[Tensor, torch.Generator | None], Tensor]] = {
@@ -60,6 +62,9 @@ class DiffAugment:
     def _translation(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         limits = [int(side * self.translation_ratio + 0.5) for side in x.shape[2:]]
         dy, dx = (_integers(-limit, limit + 1, x, generator) for limit in limits)
+        if self.translation_probability < 1:
+            chosen = _uniform(x.shape[0], generator, x)[:, 0, 0, 0] < self.translation_probability
+            dy, dx = dy * chosen, dx * chosen
         return translate(x, dy, dx, self.translation_fill)
 
     def _cutout(self, x: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -194,6 +194,7 @@ def runs_of(workspace: Workspace, units: Sequence[GeneratorUnit]) -> list[dict[s
 
 _LATER_FIELDS: Final = (
     ("generator", "padding", "zeros"),
+    ("augment", "translation_probability", 1.0),
     ("augment", "translation_ratio", 0.125),
     ("augment", "translation_fill", "zeros"),
 )

@@ -111,6 +111,15 @@ def test_color_leaves_its_share_of_images_alone() -> None:
     assert float(unchanged) == pytest.approx(0.2, abs=0.04)
 
 
+def test_translation_leaves_its_share_of_images_alone() -> None:
+    x = images(1000, side=8)
+
+    moved = DiffAugment("translation", translation_probability=0.6, translation_ratio=0.5)(x, seeded())
+
+    unmoved = (moved == x).flatten(1).all(dim=1).float().mean()
+    assert float(unmoved) == pytest.approx(0.4 + 0.6 / 81, abs=0.05)
+
+
 def test_translation_by_nothing_leaves_images_alone() -> None:
     x = images()
 
