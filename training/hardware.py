@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import product
 from typing import Any, Final, Literal
 
@@ -10,7 +11,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 
-from training.config import TrainConfig
+from training.config import RunConfig, TrainConfig
 from training.ranks import Ranks
 
 Precision = Literal["fp32", "bf16"]
@@ -46,6 +47,13 @@ def fit_to_device(config: TrainConfig, device: torch.device, ranks: Ranks | None
         best = decided[0]
     run = replace(config.run, precision=best.precision, memory_format=best.memory_format)
     return replace(config, run=run)
+
+
+@cache
+def fastest_on(device: torch.device) -> Choice:
+    """What suits networks of middling width there; measured once a process."""
+    run = RunConfig(precision="auto", memory_format="auto")
+    return fastest(measure(TrainConfig(recipe="calibration", run=run), device))
 
 
 def fastest(choices: list[Choice]) -> Choice:

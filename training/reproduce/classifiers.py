@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from training.diffaugment import DiffAugment
 from training.errors import ConfigInvalidError, StoppedError, TrainingDivergedError
+from training.hardware import MEMORY_FORMATS, Choice, fastest_on
 
 CNN_SIZE: Final = 64
 """Side of the small network's input, px."""
@@ -99,9 +100,11 @@ def train_classifier(
     *,
     stop: Callable[[], bool] = lambda: False,
     progress: Callable[[int, int], None] = lambda *_: None,
+    choice: Choice | None = None,
 ) -> nn.Module:
     """A network trained on images [N, H, W, 3] for `options.steps` steps of shuffled batches, in eval mode.
 
+    choice: precision and layout in memory, by default the device's fastest; weights and loss are float32.
     Raises StoppedError when `stop()` says so, TrainingDivergedError if the loss is not finite any more.
     """
     pixels, targets = resized(images, options.image_size), torch.from_numpy(labels).to(device)
@@ -109,7 +112,10 @@ def train_classifier(
     random = torch.Generator(device).manual_seed(options.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
-        network = build_classifier(options.network, class_count).to(device)
+        network = build_classifier(options.network, class_count)
+    choice = choice or fastest_on(device)
+    layout = MEMORY_FORMATS[choice.memory_format]
+    network.to(device).to(memory_format=layout)
     optimizer = torch.optim.SGD(
         network.parameters(), lr=options.lr, momentum=options.momentum, weight_decay=options.weight_decay
     )
@@ -124,8 +130,9 @@ def train_classifier(
         for group in optimizer.param_groups:
             group["lr"] = options.lr * (1 + math.cos(math.pi * step / options.steps)) / 2
         batch = _augmented(pixels[index].float().div_(127.5).sub_(1), options.classical, random)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            loss = F.cross_entropy(network(_normalized(batch)), targets[index])
+        with torch.autocast(device.type, torch.bfloat16, enabled=choice.precision == "bf16"):
+            logits = network(_normalized(batch).contiguous(memory_format=layout))
+        loss = F.cross_entropy(logits.float(), targets[index])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

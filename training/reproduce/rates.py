@@ -16,7 +16,7 @@ from training.config import RunConfig, TrainConfig
 from training.cost import CPU_SHARE, GPU_SHARE, measure_cost
 from training.diffusion.config import DiffusionConfig
 from training.diffusion.cost import cost as diffusion_cost
-from training.hardware import fastest, measure
+from training.hardware import fastest_on
 from training.reproduce.classifiers import build_classifier
 from training.run_dir import device_name
 
@@ -113,9 +113,7 @@ class Rates:
         return share * self._measured("convolution_flops_per_second", self._time_convolution)
 
     def _time_convolution(self) -> float:
-        run = RunConfig(precision="auto", memory_format="auto")
-        choices = measure(TrainConfig(recipe="calibration", run=run), self.device)
-        return fastest(choices).flops_per_second
+        return fastest_on(self.device).flops_per_second
 
     def _extractor_s(self, variant: int) -> float:
         return self._measured(f"efficientnet_lite{variant}_s", lambda: self._time_extractor(variant))

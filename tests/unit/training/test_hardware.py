@@ -1,7 +1,7 @@
 import torch
 
 from tests.tiny_training import tiny_config
-from training.hardware import Choice, fastest, fit_to_device, measure
+from training.hardware import Choice, fastest, fastest_on, fit_to_device, measure
 
 CPU = torch.device("cpu")
 
@@ -43,3 +43,7 @@ def test_plainer_choice_wins_unless_clearly_beaten() -> None:
 
     assert fastest([plain, same]) is plain
     assert fastest([plain, same, better]) is better
+
+
+def test_device_is_measured_once() -> None:
+    assert fastest_on(CPU) is fastest_on(torch.device("cpu"))

@@ -4,6 +4,7 @@ import torch
 
 from tests.tiny_training import tiny_dataset
 from training.errors import ConfigInvalidError, StoppedError
+from training.hardware import MEMORY_FORMATS, Choice, MemoryFormat, Precision
 from training.reproduce.classifiers import (
     ClassifierOptions,
     build_classifier,
@@ -26,6 +27,21 @@ def test_small_network_learns_two_stains() -> None:
 
     network = train_classifier(data.images, data.labels, 2, options(), CPU)
 
+    found = scores(classify(network, data.images, 16, CPU), data.labels, 2)
+    assert found.accuracy > 0.9
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_network_learns_in_whatever_the_device_does_best(precision: Precision, layout: MemoryFormat) -> None:
+    data = tiny_dataset(per_class=24)
+
+    choice = Choice(precision, layout, 1.0)
+    network = train_classifier(data.images, data.labels, 2, options(), CPU, choice=choice)
+
+    weights = next(network.parameters())
+    assert weights.dtype == torch.float32
+    assert weights.is_contiguous(memory_format=MEMORY_FORMATS[layout])
     found = scores(classify(network, data.images, 16, CPU), data.labels, 2)
     assert found.accuracy > 0.9
 
