@@ -34,7 +34,7 @@ class Generators:
         ]
         names = {arm.name for arm in ARMS}
         others = [
-            Arm(name=name, label=f"real + {name}: {given.shown}", model=name)
+            Arm(name=name, label=f"real + {_given_label(name, given)}", model=name)
             for name, given in by_name.items()
             if name not in names
         ]
@@ -64,3 +64,8 @@ class Generators:
             fold=fold if of_fold and not blocked else None,
             images=self.facts.images,
         )
+
+
+def _given_label(name: str, given: Given) -> str:
+    """`mine: b-all@1`, or `b-all@1` where that begins with the row's name."""
+    return given.shown if given.shown.startswith(f"{name}@") else f"{name}: {given.shown}"

@@ -148,11 +148,6 @@ class Options:
             return ()
         if self.what not in (What.TABLE3, What.FEWSHOT):
             raise ConfigInvalidError(f"--generator is for table3 and fewshot, not for {self.what}")
-        if self._scope() == "fold":
-            raise ConfigInvalidError(
-                "--generator: a generator that exists was not trained once a fold; take --gan-train-scope"
-                " blocks or all"
-            )
         given = tuple(Given.of(text, self.store, facts.classes) for text in self.generators)
         names = [each.name for each in given]
         twice = [name for name in names if names.count(name) > 1]

@@ -1,10 +1,11 @@
 """Table III: what synthetic images add to a classifier, with the comparisons that make it honest."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Final
 
+from model_store.quality.series import HELD_OUT_BLOCK
 from training.reproduce.arms import Generators
 from training.reproduce.classifying import Arm, Classify, Proxies
 from training.reproduce.equal_time import hours_note
@@ -60,7 +61,8 @@ class Group:
 class Table3(Experiment):
     """variants: ways of reading the images, each run whole. shots: real images a class for the proxies.
 
-    given: generators that are not trained; then no variant's scope is `fold`.
+    given: generators that are not trained. Of a variant whose scope is `fold` they are tested on the fifth
+        block alone, the only images that they have not seen.
     """
 
     name: ClassVar[str] = "table3"
@@ -97,7 +99,7 @@ class Table3(Experiment):
 
     def _classifications(self, scale: Scale) -> Iterator[Classify]:
         for images, mode, fold in self._folds(scale):
-            for arm in self.arms():
+            for arm in self._arms_of(images, fold):
                 for network in scale.classifiers:
                     for seed in range(scale.seeds):
                         yield self._classify(
@@ -111,6 +113,13 @@ class Table3(Experiment):
             for mode in _MODES[images.scope]:
                 for index in indices:
                     yield images, mode, Fold(mode=mode, index=index, per_class=scale.real_per_class)
+
+    def _arms_of(self, images: Images, fold: Fold) -> list[Arm]:
+        """Those that can be tested on that fold."""
+        if images.scope != "fold" or (fold.mode == "blocked" and fold.index == HELD_OUT_BLOCK):
+            return self.arms()
+        given = {each.name for each in self.given}
+        return [arm for arm in self.arms() if arm.model not in given]
 
     def _classify(self, scale: Scale, group: Group, fold: Fold, arm: Arm, seed: int) -> Classify:
         train = None
@@ -190,9 +199,11 @@ class Table3(Experiment):
             notes.append("One generator a model, trained on blocks 1 to 4; the fifth block alone is tested.")
         if self.given:
             notes.append(
-                "Rows with a colon name a generator that was given: its size, recipe and number of images are"
-                " its own, see the trainings below."
+                "A row that names a run or a version is a generator that was given: its size, recipe and"
+                " number of images are its own, see the trainings below."
             )
+            if "fold" in scopes:
+                notes.append("Such a row is tested on the fifth block alone, which its generator never saw.")
         if "all" in scopes:
             notes.append(
                 "Generators have seen the test images, as the paper's probably had: gains are flattered."
@@ -218,21 +229,35 @@ class _Found:
 
     @cached_property
     def groups(self) -> dict[Group, dict[str, list[dict[str, Any]]]]:
-        """Group -> arm -> one result per fold and seed, in the same order for every arm."""
+        """Group -> arm -> one result per fold and seed, in the same order for every arm.
+
+        Without figures where the arm cannot be tested; arms that cannot be tested at all are left out.
+        """
         groups: dict[Group, dict[str, list[dict[str, Any]]]] = {}
         for images, mode, fold in self.table._folds(self.scale):
+            testable = self.table._arms_of(images, fold)
             for network in self.scale.classifiers:
                 group = Group(images=images, mode=mode, network=network)
                 for arm in self.table.arms():
                     results = groups.setdefault(group, {}).setdefault(arm.name, [])
                     for seed in range(self.scale.seeds):
-                        unit = self.table._classify(self.scale, group, fold, arm, seed)
-                        results.append({"fold": fold.index, "seed": seed, **self.workspace.finished(unit)})
-        return groups
+                        found: dict[str, Any] = {}
+                        if arm in testable:
+                            found = self.workspace.finished(
+                                self.table._classify(self.scale, group, fold, arm, seed)
+                            )
+                        results.append({"fold": fold.index, "seed": seed, **found})
+        return {
+            group: {name: results for name, results in arms.items() if _tested(results)}
+            for group, arms in groups.items()
+        }
+
+    def arms(self, group: Group) -> list[Arm]:
+        return [arm for arm in self.table.arms() if arm.name in self.groups[group]]
 
     def section(self, group: Group) -> Section:
         rows = []
-        for arm in self.table.arms():
+        for arm in self.arms(group):
             results = self.groups[group][arm.name]
             paper = published("table3", group.network, arm.name)
             rows.append(
@@ -243,7 +268,7 @@ class _Found:
                     cell(percent(results, "macro_f1")),
                     cell(self._gain(group, arm), "+.1f"),
                     f"{max((r.get('steps', 0) for r in results), default=0):,}",
-                    str(len(results)),
+                    str(_tested(results)),
                     optional(paper.get("accuracy")),
                 )
             )
@@ -265,13 +290,13 @@ class _Found:
                     "gain_percent": self._gain(group, arm),
                     "results": self.groups[group][arm.name],
                 }
-                for arm in self.table.arms()
+                for arm in self.arms(group)
             },
         }
 
     def plot(self, group: Group) -> Plot:
         dots = []
-        for arm in self.table.arms():
+        for arm in self.arms(group):
             values = [v for v in percent(self.groups[group][arm.name], "accuracy") if v is not None]
             if values:
                 mean, sd = mean_sd(values)
@@ -280,7 +305,7 @@ class _Found:
 
     def findings(self, group: Group) -> list[Finding]:
         """Of each row against real images in equal steps, and of the paper's pairs of generators."""
-        arms = {arm.name: arm for arm in self.table.arms()}
+        arms = {arm.name: arm for arm in self.arms(group)}
         findings = []
         for name, other in [(name, _BASELINE) for name in arms if name not in ("real", _BASELINE)] + _PAIRS:
             if name not in arms or other not in arms:
@@ -329,6 +354,11 @@ class _Found:
 
     def _differences(self, group: Group, name: str, other: str) -> list[float | None]:
         return gains(self.groups[group][name], self.groups[group][other])
+
+
+def _tested(results: Sequence[Mapping[str, Any]]) -> int:
+    """How many of the results are of a fold that the arm can be tested on."""
+    return sum("accuracy" in result for result in results)
 
 
 def _paper_gain(network: str, name: str, other: str) -> float | None:

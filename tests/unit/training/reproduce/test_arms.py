@@ -21,11 +21,11 @@ def test_given_ones_take_a_row_of_the_table_or_one_of_their_own(facts: Facts) ->
     labels = {arm.name: arm.label for arm in arms}
     assert list(labels)[-5:] == ["cellgan", "ldm", "masan", "ours", "b-all"]
     assert labels["ours"] == "real + masan-projected (ours): ours@1"
-    assert labels["b-all"] == "real + b-all: b-all@1"
+    assert labels["b-all"] == "real + b-all@1"
     assert labels["masan"] == "real + MASAN"
 
 
-@pytest.mark.parametrize(("scope", "block"), [("blocks", 4), ("all", -1)])
+@pytest.mark.parametrize(("scope", "block"), [("fold", 4), ("blocks", 4), ("all", -1)])
 def test_given_ones_are_held_to_what_their_scope_hides(facts: Facts, scope: Scope, block: int) -> None:
     generators = Generators(facts=facts, given=(given("ours"),))
 

@@ -49,10 +49,6 @@ def test_every_table_has_its_own_shots_and_seeds(facts: Facts) -> None:
     ("options", "message"),
     [
         (Options(what=What.TABLE2, generators=("ours=b-all",)), "--generator is for table3 and fewshot"),
-        (
-            Options(what=What.TABLE3, generators=("ours=b-all",), scope=ScopeName.FOLD),
-            "--generator: a generator that exists was not trained once a fold",
-        ),
         (Options(what=What.FEWSHOT, scope=ScopeName.FOLD), "--gan-train-scope 'fold' is for table3"),
         (Options(what=What.FEWSHOT, bars=BarsShown.BOTH), "--bars 'both' is for table3"),
     ],

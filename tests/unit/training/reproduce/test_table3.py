@@ -178,8 +178,36 @@ def test_given_generators_are_compared_on_the_block_they_have_not_seen(
     label = f"real + masan-projected (ours): {folder.name}"
     assert group["arms"]["ours"]["label"] == label
     assert any(row[0] == label for section in report.sections for row in section.rows)
-    assert any(note.startswith("Rows with a colon name a generator that was given") for note in report.notes)
+    assert any(note.startswith("A row that names a run or a version is") for note in report.notes)
     assert len(report.findings) == 2
+
+
+def test_given_generator_is_tested_on_no_fold_it_has_seen(
+    workspace: Workspace, rates: Rates, facts: Facts, scale: Scale
+) -> None:
+    (training,) = trainings(table(facts, "blocks", "cellgan"), scale)
+    run_units([training], workspace, rates)
+    folder = workspace.out / workspace.finished(training)["run"]
+    wanted = Table3(
+        facts=facts,
+        only=("real-equal-steps", "mine"),
+        variants=(Images(scope="fold"),),
+        shots=(2,),
+        given=(Given.of(f"mine={folder}", None, facts.classes),),
+    )
+    units = [unit for unit in wanted.units(scale) if isinstance(unit, Classify)]
+
+    run_units(wanted.units(scale), workspace, rates)
+    report = wanted.report(scale, workspace)
+
+    assert [(unit.fold.mode, unit.fold.index) for unit in units if unit.train] == [("blocked", 4)]
+    arms = {group["folds"]: group["arms"] for group in report.figures["groups"]}
+    assert list(arms["random"]) == ["real-equal-steps"]
+    known = [gain is not None for gain in arms["blocked"]["mine"]["gain_percent"]]
+    assert known == [True, False]
+    (row,) = [row for section in report.sections for row in section.rows if row[0].startswith("real + mine")]
+    assert row[-2] == "1"
+    assert any(note.startswith("Such a row is tested on the fifth block alone") for note in report.notes)
 
 
 def test_rows_are_held_against_real_images_in_equal_steps_and_the_paper(
