@@ -1,7 +1,7 @@
 """Image classifiers of Table III: the paper's two and a small one, trained alike and from scratch."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -30,7 +30,8 @@ class ClassifierOptions:
     """SGD with momentum and a cosine to zero, cross-entropy, the last state counts.
 
     The paper names epochs and flips only; the rest is ours. classical: beside flips also quarter turns,
-    colour and translation.
+    colour and translation. half_from: half of each batch is drawn from the images before this one, half from
+    the others; 0 draws from all alike.
     """
 
     network: str
@@ -41,6 +42,7 @@ class ClassifierOptions:
     momentum: float = 0.9
     weight_decay: float = 1e-4
     classical: bool = False
+    half_from: int = 0
     seed: int = 0
 
 
@@ -120,13 +122,11 @@ def train_classifier(
         network.parameters(), lr=options.lr, momentum=options.momentum, weight_decay=options.weight_decay
     )
     network.train()
-    order = torch.empty(0, dtype=torch.long, device=device)
+    batches = _batches(len(targets), options, random, device)
     for step in range(options.steps):
         if stop():
             raise StoppedError("asked to stop")
-        if len(order) < min(options.batch, len(targets)):
-            order = torch.cat([order, torch.randperm(len(targets), generator=random, device=device)])
-        index, order = order[: options.batch], order[options.batch :]
+        index = next(batches)
         for group in optimizer.param_groups:
             group["lr"] = options.lr * (1 + math.cos(math.pi * step / options.steps)) / 2
         batch = _augmented(pixels[index].float().div_(127.5).sub_(1), options.classical, random)
@@ -142,6 +142,32 @@ def train_classifier(
                 raise TrainingDivergedError((step + 1) * options.batch, {"loss": value})
             progress(step + 1, options.steps)
     return network.eval()
+
+
+def _batches(
+    count: int, options: ClassifierOptions, random: torch.Generator, device: torch.device
+) -> Iterator[Tensor]:
+    """Positions of shuffled images, each once before any comes again, without end."""
+    if not options.half_from:
+        yield from _shuffled(0, count, min(options.batch, count), random, device)
+    half = options.batch // 2
+    first = _shuffled(0, options.half_from, half, random, device)
+    others = _shuffled(options.half_from, count, options.batch - half, random, device)
+    for parts in zip(first, others, strict=True):
+        yield torch.cat(parts)
+
+
+def _shuffled(
+    start: int, end: int, batch: int, random: torch.Generator, device: torch.device
+) -> Iterator[Tensor]:
+    """`batch` positions of start..end-1 at a time."""
+    order = torch.empty(0, dtype=torch.long, device=device)
+    while True:
+        while len(order) < batch:
+            shuffled = torch.randperm(end - start, generator=random, device=device) + start
+            order = torch.cat([order, shuffled])
+        yield order[:batch]
+        order = order[batch:]
 
 
 @torch.inference_mode()

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Final
 
@@ -33,14 +33,19 @@ PROXY_JUDGE: Final = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """What a classifier is trained on. model: whose images are added. equal_steps: real images alone, for as
-    many steps as with synthetic ones. classical: augmented, in as many steps."""
+    """What a classifier is trained on.
+
+    model: whose images are added. half_real: half of each batch is real, however few real images there are.
+    equal_steps: real images alone, for as many steps as with synthetic ones. classical: augmented, in as many
+    steps.
+    """
 
     name: str
     label: str
     model: str | None = None
     equal_steps: bool = False
     classical: bool = False
+    half_real: bool = False
 
 
 ARMS: Final = (
@@ -191,16 +196,21 @@ def train_and_test(
     options: ClassifierOptions,
     generator: GeneratorUnit | None,
     synthetic_per_class: int,
+    *,
+    half_real: bool = False,
 ) -> dict[str, Any]:
     """Scores on the `test` images of a classifier trained on the chosen ones, and counts.
 
-    generator: whose images are added, if any; `accuracy` is None where its training left none.
+    generator: whose images are added, if any; `accuracy` is None where its training left none. half_real:
+    half of each batch is drawn from the chosen ones.
     """
     images, labels = dataset.images[chosen], dataset.labels[chosen]
     if generator is not None:
         synthetic = generated_images(workspace, generator, synthetic_per_class)
         if synthetic is None:
             return {"accuracy": None}
+        if half_real:
+            options = replace(options, half_from=len(images))
         images, labels = joined(dataset, images, labels, synthetic)
     classes = len(dataset.classes)
     network = train_classifier(

@@ -89,19 +89,22 @@ class FewShotCurve(Experiment):
         return Generators(facts=self.facts, given=self.given)
 
     def arms(self) -> list[Arm]:
-        """Those asked for; else real ones and the generators that were given, or all four."""
+        """Those asked for; else real ones and the generators that were given, or all four.
+
+        A generator's images are added in two ways: among the real ones, and as half of each batch.
+        """
         arms = [arm for arm in self.generators.arms() if not arm.equal_steps or arm.classical]
         names = self.chosen([arm.name for arm in arms])
         if self.given and not self.only:
             wanted = {given.name for given in self.given}
             names = [arm.name for arm in arms if arm.model is None or arm.name in wanted]
-        return [arm for arm in arms if arm.name in names]
+        return [way for arm in arms if arm.name in names for way in _ways(arm)]
 
     def units(self, scale: Scale) -> list[Unit]:
         """Generator by generator, so that its images are drawn once."""
         units: list[Unit] = []
         for arm in self.arms():
-            if not arm.classical:
+            if _has_probe(arm):
                 units.append(self._probe(scale, arm))
             units += [
                 self._network(scale, arm, network, shots, seed)
@@ -189,7 +192,7 @@ class FewShotCurve(Experiment):
                     ]
                     for shots in self.shots
                 }
-            elif not arm.classical:
+            elif _has_probe(arm):
                 drawn = workspace.finished(self._probe(scale, arm))["shots"]
                 nothing = [{"seed": s, "accuracy": None} for s in range(scale.seeds)]
                 rows[arm.name] = {s: nothing if drawn is None else drawn[str(s)] for s in self.shots}
@@ -284,6 +287,19 @@ class FewShotCurve(Experiment):
 
 Rows = dict[str, dict[int, list[dict[str, Any]]]]
 """Results by row and count of real images."""
+
+
+def _ways(arm: Arm) -> tuple[Arm, ...]:
+    """The row, and for a generator's also that of half-real batches."""
+    if arm.model is None:
+        return (arm,)
+    half = replace(arm, name=f"{arm.name}-half", label=f"{arm.label}, half of each batch", half_real=True)
+    return (arm, half)
+
+
+def _has_probe(arm: Arm) -> bool:
+    """A probe's features are frozen, and it is fitted to all images at once."""
+    return not arm.classical and not arm.half_real
 
 
 def _label(arm: Arm) -> str:

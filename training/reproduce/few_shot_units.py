@@ -57,7 +57,9 @@ class FewNetwork(Unit):
         return f"{self.network}: {self.shots} real a class, {self.arm.label}, seed {self.seed}"
 
     def config(self) -> dict[str, Any]:
+        half = {"half_real": True} if self.arm.half_real else {}
         return {
+            **half,
             "classical": self.arm.classical,
             "fold": vars(self.fold),
             "network": self.network,
@@ -95,7 +97,16 @@ class FewNetwork(Unit):
             classical=self.arm.classical,
             seed=self.seed,
         )
-        return train_and_test(workspace, dataset, few, test, options, self.train, self.synthetic_per_class)
+        return train_and_test(
+            workspace,
+            dataset,
+            few,
+            test,
+            options,
+            self.train,
+            self.synthetic_per_class,
+            half_real=self.arm.half_real,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

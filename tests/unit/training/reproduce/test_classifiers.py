@@ -7,6 +7,7 @@ from training.errors import ConfigInvalidError, StoppedError
 from training.hardware import MEMORY_FORMATS, Choice, MemoryFormat, Precision
 from training.reproduce.classifiers import (
     ClassifierOptions,
+    _batches,
     build_classifier,
     classify,
     input_size,
@@ -56,6 +57,26 @@ def test_same_seed_gives_same_network(classical: bool) -> None:
     )
 
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("real", [3, 20])
+def test_half_of_each_batch_is_from_the_first_images(real: int) -> None:
+    wanted = options(half_from=real)
+    batches = _batches(50, wanted, torch.Generator().manual_seed(0), CPU)
+
+    drawn = torch.stack([next(batches) for _ in range(10)])
+
+    assert drawn.shape == (10, wanted.batch)
+    assert ((drawn < real).sum(dim=1) == wanted.batch // 2).all()
+    counts = torch.bincount(drawn.flatten(), minlength=50)
+    assert counts[:real].max() - counts[:real].min() <= 1
+    assert counts[real:].max() - counts[real:].min() <= 1
+
+
+def test_batches_of_all_hold_each_image_once_before_any_again() -> None:
+    batches = _batches(5, options(), torch.Generator().manual_seed(0), CPU)
+
+    assert [sorted(next(batches).tolist()) for _ in range(3)] == [list(range(5))] * 3
 
 
 def test_training_stops_when_asked() -> None:

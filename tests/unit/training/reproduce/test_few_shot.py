@@ -46,22 +46,23 @@ def test_curve_of_a_given_generator_is_run_and_written(
     report = curve.report(scale, workspace)
     markdown, figures, plot = write_report(report, "fewshot", workspace.out, MADE)
 
-    assert done.ran == 2 + 3 * 2 * 2 + 1  # probes, networks of three rows, the generator's facts
+    assert done.ran == 2 + 4 * 2 * 2 + 1  # probes, networks of four rows, the generator's facts
     assert not (workspace.out / "runs").exists()
     found = json.loads(figures.read_text())["figures"]["classifiers"]
     assert list(found) == ["linear probe", "cnn"]
-    assert list(found["cnn"]) == ["real", "classical", "random"]
+    assert list(found["cnn"]) == ["real", "classical", "random", "random-half"]
+    assert found["cnn"]["random-half"]["label"] == "real + random: smears@1, half of each batch"
     assert list(found["linear probe"]) == ["real", "random"]
     for shots in ("2", "4"):
         alone, more = (found["cnn"][arm]["shots"][shots] for arm in ("real", "random"))
         assert [one["seed"] for one in alone] == [one["seed"] for one in more] == [0, 1]
         gains = [100 * (b["accuracy"] - a["accuracy"]) for a, b in zip(alone, more, strict=True)]
         assert found["cnn"]["random"]["gain_points"][shots] == pytest.approx(gains)
-    assert len(report.findings) == 2 * (1 + 2)  # counts x (the probe's row, the network's two)
+    assert len(report.findings) == 2 * (1 + 3)  # counts x (the probe's row, the network's three)
     text = markdown.read_text()
     assert "real + random: smears@1" in text
     assert "Generators have seen the test images" in text
-    assert plot.read_text().count("<circle") == 2 * (2 + 3)
+    assert plot.read_text().count("<circle") == 2 * (2 + 4)
     assert run_units(curve.units(scale), workspace, rates).ran == 0
 
 
@@ -78,7 +79,7 @@ def test_without_a_given_one_the_papers_four_are_trained_without_the_test_block(
 def test_rows_that_are_asked_for_are_run(facts: Facts, scale: Scale, given: Given) -> None:
     curve = FewShotCurve(facts=facts, only=("real", "cellgan"), shots=(2,), given=(given,))
 
-    assert [arm.name for arm in curve.arms()] == ["real", "cellgan"]
+    assert [arm.name for arm in curve.arms()] == ["real", "cellgan", "cellgan-half"]
     with pytest.raises(ConfigInvalidError, match="--only 'magic' is not one of real, classical, cellgan"):
         FewShotCurve(facts=facts, only=("magic",), shots=(2,)).units(scale)
 
