@@ -41,9 +41,9 @@ def test_committed_page_is_what_the_committed_figures_render_to() -> None:
     pages = results_pages(DOCS)
     written = [path for path in (DOCS / PAGE, *(DOCS / FOLDER).glob("*.svg")) if path.exists()]
 
-    assert sorted(pages) == sorted(written), "masan reproduce results --out docs/comparison"
+    assert sorted(pages) == sorted(written), "masan reproduce results --out docs/results"
     for path, text in pages.items():
-        assert path.read_text() == text, "masan reproduce results --out docs/comparison"
+        assert path.read_text() == text, "masan reproduce results --out docs/results"
 
 
 def test_every_number_of_the_page_comes_from_the_figures(tmp_path: Path) -> None:
