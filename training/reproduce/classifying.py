@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, ClassVar, Final
 
@@ -196,21 +196,17 @@ def train_and_test(
     options: ClassifierOptions,
     generator: GeneratorUnit | None,
     synthetic_per_class: int,
-    *,
-    half_real: bool = False,
 ) -> dict[str, Any]:
     """Scores on the `test` images of a classifier trained on the chosen ones, and counts.
 
-    generator: whose images are added, if any; `accuracy` is None where its training left none. half_real:
-    half of each batch is drawn from the chosen ones.
+    generator: whose images are added, behind the chosen ones, if any; `accuracy` is None where its training
+    left none.
     """
     images, labels = dataset.images[chosen], dataset.labels[chosen]
     if generator is not None:
         synthetic = generated_images(workspace, generator, synthetic_per_class)
         if synthetic is None:
             return {"accuracy": None}
-        if half_real:
-            options = replace(options, half_from=len(images))
         images, labels = joined(dataset, images, labels, synthetic)
     classes = len(dataset.classes)
     network = train_classifier(

@@ -95,18 +95,10 @@ class FewNetwork(Unit):
             steps=self.steps(),
             batch=BATCH,
             classical=self.arm.classical,
+            half_from=len(few) if self.arm.half_real else 0,
             seed=self.seed,
         )
-        return train_and_test(
-            workspace,
-            dataset,
-            few,
-            test,
-            options,
-            self.train,
-            self.synthetic_per_class,
-            half_real=self.arm.half_real,
-        )
+        return train_and_test(workspace, dataset, few, test, options, self.train, self.synthetic_per_class)
 
 
 @dataclass(frozen=True, kw_only=True)

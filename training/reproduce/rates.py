@@ -110,10 +110,9 @@ class Rates:
     def _flop_rate(self) -> float:
         """FLOP/s of whole training steps, from what a convolution reaches."""
         share = GPU_SHARE if self.device.type == "cuda" else CPU_SHARE
-        return share * self._measured("convolution_flops_per_second", self._time_convolution)
-
-    def _time_convolution(self) -> float:
-        return fastest_on(self.device).flops_per_second
+        return share * self._measured(
+            "convolution_flops_per_second", lambda: fastest_on(self.device).flops_per_second
+        )
 
     def _extractor_s(self, variant: int) -> float:
         return self._measured(f"efficientnet_lite{variant}_s", lambda: self._time_extractor(variant))

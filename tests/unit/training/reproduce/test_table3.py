@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +34,13 @@ def table(facts: Facts, scope: Scope = "fold", *only: str) -> Table3:
 
 def trainings(wanted: Table3, scale: Scale) -> list[TrainGenerator]:
     return [unit for unit in in_order(wanted.units(scale)) if isinstance(unit, TrainGenerator)]
+
+
+def trained_without_block_5(workspace: Workspace, rates: Rates, facts: Facts, scale: Scale) -> Path:
+    """A run folder that can be given in place of a training."""
+    (training,) = trainings(table(facts, "blocks", "cellgan"), scale)
+    run_units([training], workspace, rates)
+    return workspace.out / str(workspace.finished(training)["run"])
 
 
 def test_table_is_run_and_written_whole(
@@ -155,9 +163,7 @@ def test_diffusion_baseline_is_an_arm_like_the_others(
 def test_given_generators_are_compared_on_the_block_they_have_not_seen(
     workspace: Workspace, rates: Rates, facts: Facts, scale: Scale
 ) -> None:
-    (training,) = trainings(table(facts, "blocks", "cellgan"), scale)
-    run_units([training], workspace, rates)
-    folder = workspace.out / workspace.finished(training)["run"]
+    folder = trained_without_block_5(workspace, rates, facts, scale)
     wanted = Table3(
         facts=facts,
         only=("real-equal-steps", "ours", "other"),
@@ -185,9 +191,7 @@ def test_given_generators_are_compared_on_the_block_they_have_not_seen(
 def test_given_generator_is_tested_on_no_fold_it_has_seen(
     workspace: Workspace, rates: Rates, facts: Facts, scale: Scale
 ) -> None:
-    (training,) = trainings(table(facts, "blocks", "cellgan"), scale)
-    run_units([training], workspace, rates)
-    folder = workspace.out / workspace.finished(training)["run"]
+    folder = trained_without_block_5(workspace, rates, facts, scale)
     wanted = Table3(
         facts=facts,
         only=("real-equal-steps", "mine"),
