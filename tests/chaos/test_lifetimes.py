@@ -148,7 +148,8 @@ def test_a_job_of_50000_images_delays_a_small_one_by_no_more_than_its_window(
     batch_s, batch_chunks = time.monotonic() - submitted_at, (stack.done(large) - before) / spec.chunk_images
 
     canceled_at = time.monotonic()
-    assert service.http.post(f"/jobs/{large}/cancel").status_code == httpx.codes.ACCEPTED
+    canceled = service.http.post(f"/jobs/{large}/cancel")
+    assert canceled.status_code in {httpx.codes.OK, httpx.codes.ACCEPTED}  # OK where the worker was faster
     body = wait_until_final(service.http, large)
     cancel_s = time.monotonic() - canceled_at
 
