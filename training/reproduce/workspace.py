@@ -15,6 +15,7 @@ from model_store.generators.registry import Generator
 from model_store.quality.extractors import FeatureExtractor, ImageExtractor
 from model_store.quality.feature_cache import FeatureCache
 from training.data import Dataset, default_cache_dir, load_dataset, resize
+from training.errors import StoppedError
 from training.evaluation.drawing import draw_images
 from training.evaluation.reference import Progress
 from training.reproduce.unit import DataSpec, Unit, unit_key
@@ -139,26 +140,27 @@ class Workspace:
         """`count` images of each class, slug -> [count, side, side, 3]; the last sets are kept in memory.
 
         A generator of another size has its images resized as real ones are.
+        Raises StoppedError when `stop()` says so.
         """
         key = digest, count, side
         if key not in self._images:
             while len(self._images) >= _IMAGE_SETS_KEPT:
                 self._images.pop(next(iter(self._images)))
             self._images[key] = {
-                slug: _at(
-                    side,
-                    draw_images(
-                        generator,
-                        digest,
-                        slug,
-                        index,
-                        count,
-                        progress=lambda done, slug=slug: self.tell(f"draw {slug}", done, count),  # type: ignore[misc]
-                    ),
-                )
+                slug: _at(side, self._draw(generator, digest, slug, index, count))
                 for index, slug in enumerate(classes)
             }
         return self._images[key]
+
+    def _draw(self, generator: Generator, digest: str, slug: str, index: int, count: int) -> Pixels:
+        """Images of one class. Minutes for a diffusion model, so that a stop is obeyed in between."""
+
+        def told(done: int) -> None:
+            self.tell(f"draw {slug}", done, count)
+            if done < count and self.stop():
+                raise StoppedError(f"stopped after {done} of {count} images of {slug}")
+
+        return draw_images(generator, digest, slug, index, count, progress=told)
 
     def _result_file(self, unit: Unit) -> Path:
         return self.out / "units" / unit.kind / f"{self.key(unit)}.json"
