@@ -26,6 +26,8 @@ TITLE: Final = "Figure 3: generated images by class"
 NOTE: Final = "Generated images only, the first of each class, none chosen by hand."
 REAL_LABEL: Final = "real: do not share"
 _GAP, _HEADER, _NAMES = 6, 22, 110
+_BLANK_LEVELS: Final = 3.0
+"""Standard deviation of a channel within an image, of 255 levels, below which there is nothing to see."""
 _INK, _PAPER, _WARNING = (40, 40, 40), (255, 255, 255), (190, 30, 30)
 
 Column = tuple[str, Mapping[str, Pixels]]
@@ -67,9 +69,25 @@ class Figure3(Experiment):
         return Report(
             title=TITLE,
             sections=(run_section(workspace, trainings),),
-            notes=(NOTE, *hours_note(workspace, trainings)),
+            notes=(NOTE, *hours_note(workspace, trainings), *blank_note(self.columns(scale, workspace))),
             figures={"trainings": [{"title": u.title(), **workspace.finished(u)} for u in trainings]},
         )
+
+
+def blank_note(columns: Sequence[Column]) -> tuple[str, ...]:
+    """Which columns hold images of one colour, as a saturated generator draws them; empty if none does."""
+    blank = [
+        label
+        for label, images in columns
+        if np.mean([image.std(axis=(0, 1)).mean() for each in images.values() for image in each])
+        < _BLANK_LEVELS
+    ]
+    if not blank:
+        return ()
+    return (
+        f"{', '.join(blank)}: images of one colour, as a saturated generator draws them, through whose output"
+        " hardly any gradient leads back. This tells how a training can fail, not what the recipe can do.",
+    )
 
 
 def shown_generator(text: str, store_url: str | None, device: torch.device) -> tuple[str, Opened]:

@@ -166,7 +166,7 @@ class Table3(Experiment):
         return Report(
             title="Table III: classifiers with and without synthetic images",
             sections=tuple(sections),
-            notes=(*self._notes(scale), *hours_note(workspace, trainings)),
+            notes=(*self._notes(scale), *hours_note(workspace, trainings), *found.untaught_note()),
             figures={
                 "groups": [found.figures(group) for group in groups],
                 "proxies": [
@@ -344,6 +344,23 @@ class _Found:
             ),
             rows=tuple(rows),
             note="Few-shot gains over draws of the real images; a spread above the gain tells nothing.",
+        )
+
+    def untaught_note(self) -> tuple[str, ...]:
+        """Which generators' images teach a probe less than half of what there is above guessing, if any."""
+        chance = 1 / len(self.table.facts.classes)
+        accuracies = {
+            unit.train.label: (self.workspace.finished(unit)["utility"] or {}).get("synthetic_accuracy")
+            for unit in self.table._all_proxies(self.scale)
+        }
+        untaught = {label: a for label, a in accuracies.items() if a is not None and a < (1 + chance) / 2}
+        if not untaught:
+            return ()
+        low, high = 100 * min(untaught.values()), 100 * max(untaught.values())
+        return (
+            f"A probe trained on images of {', '.join(untaught)} alone names {low:.1f} to {high:.1f} % of the"
+            f" real ones, where guessing names {100 * chance:.1f} %: at this length they have not learned the"
+            " classes. What adding such images does says nothing about the same models trained longer.",
         )
 
     def _gain(self, group: Group, arm: Arm) -> list[float | None]:

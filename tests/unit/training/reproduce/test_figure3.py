@@ -12,6 +12,7 @@ from training.reproduce.experiment import Facts
 from training.reproduce.figure3 import (
     REAL_LABEL,
     Figure3,
+    blank_note,
     draw_figure,
     figure_file,
     real_column,
@@ -52,6 +53,14 @@ def test_model_without_a_class_is_refused() -> None:
         draw_figure([("A", {"x": flat(0), "y": flat(0)}), ("B", {"x": flat(0)})], 16)
     with pytest.raises(ConfigInvalidError, match="nothing to show"):
         draw_figure([], 16)
+
+
+def test_columns_of_one_colour_are_named() -> None:
+    varied = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)).astype(np.uint8)
+
+    assert blank_note([("A", {"x": varied, "y": flat(50)})]) == ()
+    (note,) = blank_note([("A", {"x": flat(255), "y": flat(50)}), ("B", {"x": varied})])
+    assert note.startswith("A: images of one colour")
 
 
 def test_checkpoints_and_run_folders_are_shown_by_name(

@@ -233,3 +233,29 @@ def test_rows_are_held_against_real_images_in_equal_steps_and_the_paper(
 def test_unknown_arm_is_refused(facts: Facts, scale: Scale) -> None:
     with pytest.raises(ConfigInvalidError, match="--only 'magic' is not one of real, "):
         table(facts, "fold", "magic").units(scale)
+
+
+@pytest.mark.parametrize(("accuracy", "is_told"), [(0.7, True), (0.8, False)])
+def test_generators_that_teach_a_probe_little_are_named(
+    workspace: Workspace, rates: Rates, facts: Facts, scale: Scale, accuracy: float, is_told: bool
+) -> None:
+    """Of two classes: half way from guessing to certainty is 0.75."""
+    folder = trained_without_block_5(workspace, rates, facts, scale)
+    wanted = Table3(
+        facts=facts,
+        only=("mine",),
+        variants=(Images(scope="blocks"),),
+        shots=(2,),
+        given=(Given.of(f"mine={folder}", None, facts.classes),),
+    )
+    run_units(wanted.units(scale), workspace, rates)
+    (file,) = (workspace.out / "units" / "proxies").iterdir()
+    kept = json.loads(file.read_text())
+    kept["result"]["utility"]["synthetic_accuracy"] = accuracy
+    file.write_text(json.dumps(kept))
+
+    notes = wanted.report(scale, workspace).notes
+
+    named = [note for note in notes if note.startswith("A probe trained on images of mine")]
+    assert len(named) == is_told
+    assert all("alone names 70.0 to 70.0 % of the real ones, where guessing names 50.0 %" in n for n in named)
