@@ -22,7 +22,7 @@ LEARNING = (
 )
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize(("kind", "side", "images"), [("projected", 64, 2_000), ("pixel", 32, 4_000)])
 def test_generator_learns_until_its_distance_to_real_images_is_half(
     kind: str, side: int, images: int, tmp_path: Path
