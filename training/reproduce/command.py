@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -23,6 +24,7 @@ from training.reproduce.engine import run_units
 from training.reproduce.experiment import Experiment, Facts
 from training.reproduce.figure3 import (
     Figure3,
+    blank_note,
     draw_figure,
     figure_file,
     real_column,
@@ -157,9 +159,10 @@ def reproduce(
         wanted.units(planned.scale), workspace, rates, lambda text: console.print(text, soft_wrap=True)
     )
     report = wanted.report(planned.scale, workspace)
+    columns = wanted.columns(planned.scale, workspace) if isinstance(wanted, Figure3) else []
+    report = replace(report, notes=(*report.notes, *blank_note(columns)))
     paths = write_report(report, what.value, out, _made(wanted, planned, workspace, facts))
     if isinstance(wanted, Figure3):
-        columns = wanted.columns(planned.scale, workspace)
         if with_real:
             columns = [real_column(_required(data), wanted.images, wanted.n), *columns]
         paths.append(_save(draw_figure(columns, wanted.side), out, with_real))

@@ -69,7 +69,7 @@ class Figure3(Experiment):
         return Report(
             title=TITLE,
             sections=(run_section(workspace, trainings),),
-            notes=(NOTE, *hours_note(workspace, trainings), *blank_note(self.columns(scale, workspace))),
+            notes=(NOTE, *hours_note(workspace, trainings)),
             figures={"trainings": [{"title": u.title(), **workspace.finished(u)} for u in trainings]},
         )
 

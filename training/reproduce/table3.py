@@ -169,9 +169,7 @@ class Table3(Experiment):
             notes=(*self._notes(scale), *hours_note(workspace, trainings), *found.untaught_note()),
             figures={
                 "groups": [found.figures(group) for group in groups],
-                "proxies": [
-                    {"title": unit.title(), **workspace.finished(unit)} for unit in self._all_proxies(scale)
-                ],
+                "proxies": [{"title": unit.title(), **result} for unit, result in found.probed],
                 "trainings": [{"title": u.title(), **workspace.finished(u)} for u in trainings],
             },
             plots=tuple(found.plot(group) for group in groups),
@@ -252,6 +250,11 @@ class _Found:
             for group, arms in groups.items()
         }
 
+    @cached_property
+    def probed(self) -> list[tuple[Proxies, dict[str, Any]]]:
+        """Every generator's proxies and what came out."""
+        return [(unit, self.workspace.finished(unit)) for unit in self.table._all_proxies(self.scale)]
+
     def arms(self, group: Group) -> list[Arm]:
         return [arm for arm in self.table.arms() if arm.name in self.groups[group]]
 
@@ -320,8 +323,7 @@ class _Found:
 
     def proxies(self) -> Section:
         rows = []
-        for unit in self.table._all_proxies(self.scale):
-            found = self.workspace.finished(unit)
+        for unit, found in self.probed:
             utility = found["utility"] or {}
             few = {one["n_per_class"]: one for one in found["few_shot"]}
             rows.append(
@@ -349,16 +351,18 @@ class _Found:
     def untaught_note(self) -> tuple[str, ...]:
         """Which generators' images teach a probe less than half of what there is above guessing, if any."""
         chance = 1 / len(self.table.facts.classes)
-        accuracies = {
-            unit.train.label: (self.workspace.finished(unit)["utility"] or {}).get("synthetic_accuracy")
-            for unit in self.table._all_proxies(self.scale)
-        }
-        untaught = {label: a for label, a in accuracies.items() if a is not None and a < (1 + chance) / 2}
+        known = [
+            (unit.train.label, result["utility"]["synthetic_accuracy"])
+            for unit, result in self.probed
+            if result["utility"] is not None
+        ]
+        untaught = [(label, accuracy) for label, accuracy in known if accuracy < (1 + chance) / 2]
         if not untaught:
             return ()
-        low, high = 100 * min(untaught.values()), 100 * max(untaught.values())
+        labels = dict.fromkeys(label for label, _ in untaught)  # once, however the images were read
+        low, high = (100 * end(accuracy for _, accuracy in untaught) for end in (min, max))
         return (
-            f"A probe trained on images of {', '.join(untaught)} alone names {low:.1f} to {high:.1f} % of the"
+            f"A probe trained on images of {', '.join(labels)} alone names {low:.1f} to {high:.1f} % of the"
             f" real ones, where guessing names {100 * chance:.1f} %: at this length they have not learned the"
             " classes. What adding such images does says nothing about the same models trained longer.",
         )
