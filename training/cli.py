@@ -52,6 +52,9 @@ def train(
     init: Annotated[
         str | None, typer.Option(help="Published checkpoint to start from: name, name@version or name@alias.")
     ] = None,
+    discriminators: Annotated[
+        Path | None, typer.Option(help="With --init: a run whose discriminators go on, instead of fresh ones.")
+    ] = None,
     store: Annotated[
         str | None,
         typer.Option(
@@ -79,6 +82,7 @@ def train(
         resume=resume,
         grow=grow,
         init=load_origin(init, store) if init else None,
+        discriminators=discriminators,
         resolution=resolution,
         total_kimg=total_kimg,
         classes=parse_classes(classes),

@@ -85,6 +85,7 @@ class GeneratorOptions:
     rgb_skip: bool = False
     output_gain: float = 1.0
     noise_resolutions: tuple[int, ...] = ()
+    refine_resolutions: tuple[int, ...] = ()
     padding: Literal["zeros", "replicate"] = "zeros"
     init_gain: Weight = 0.02
     unnormalized: tuple[str, ...] = ("attention",)

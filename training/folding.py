@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from model_store.generators.layers import use_transposed_convolutions
 from model_store.generators.registry import build_generator
-from training.config import TrainConfig
+from training.config import GeneratorOptions, TrainConfig
 from training.spectral_norm import SpectralNorm, spectral_weights
 
 EXPORT_POWER_ITERATIONS: Final = 50
@@ -32,8 +32,14 @@ def generator_config(config: TrainConfig, class_count: int) -> dict[str, Any]:
         "rgb_skip": options.rgb_skip,
         "output_gain": options.output_gain,
         "noise_resolutions": list(options.noise_resolutions),
+        "refine_resolutions": list(options.refine_resolutions),
         "padding": options.padding,
     }
+
+
+def normalized_weights(generator: nn.Module, options: GeneratorOptions) -> list[str]:
+    """The generator's weights that spectral norm divides; refinements start at zero, which has no norm."""
+    return spectral_weights(generator, exclude=(*options.unnormalized, "refine"))
 
 
 def fold_generator(
@@ -47,7 +53,7 @@ def fold_generator(
     parameters: the (averaged) trained ones. singular_vectors: state of the run's SpectralNorm.
     """
     plain = build_generator("masan", generator_config(config, class_count))
-    normalize = SpectralNorm(plain, spectral_weights(plain, exclude=config.generator.unnormalized))
+    normalize = SpectralNorm(plain, normalized_weights(plain, config.generator))
     normalize.load_state_dict({name: value.cpu() for name, value in singular_vectors.items()})
     with torch.no_grad():
         folded = normalize(

@@ -20,12 +20,12 @@ from training.compilation import compiled
 from training.config import TrainConfig
 from training.data import Dataset
 from training.errors import RunInvalidError, TrainingDivergedError
-from training.folding import EXPORT_POWER_ITERATIONS, fold_generator, generator_config
+from training.folding import EXPORT_POWER_ITERATIONS, fold_generator, generator_config, normalized_weights
 from training.hardware import MEMORY_FORMATS, fit_to_device
 from training.image_random import ImageRandom, draw_for_images
 from training.origin import Origin
 from training.ranks import Ranks
-from training.spectral_norm import SpectralNorm, initialize, spectral_weights
+from training.spectral_norm import SpectralNorm, initialize
 
 CLASS_INPUT: Final = "mapping.layers.0.weight"
 """The generator's only parameter whose meaning depends on the order of the classes."""
@@ -67,8 +67,8 @@ class Trainer:
         self.G = build_generator("masan", generator_config(config, len(dataset.classes))).to(self.device)
         self.latent_dim = cast("Generator", self.G).latent_dim
         use_transposed_convolutions(self.G).to(memory_format=MEMORY_FORMATS[config.run.memory_format])
-        names = spectral_weights(self.G, exclude=config.generator.unnormalized)
-        initialize(self.G, config.generator.init_gain, exclude=("attention",))
+        names = normalized_weights(self.G, config.generator)
+        initialize(self.G, config.generator.init_gain, exclude=("attention", "refine"))
         self.normalize_G = SpectralNorm(self.G, names).to(self.device)
         self.G_ema = {name: parameter.detach().clone() for name, parameter in self.G.named_parameters()}
         self.generate = compiled(self._generate) if config.run.compile else self._generate
@@ -234,7 +234,8 @@ class Trainer:
     def start_from(self, origin: Origin) -> None:
         """Start from a published checkpoint: its weights, and nothing of what it lacks.
 
-        What a checkpoint of other classes knew of them starts anew, noise it did not have starts silent.
+        What a checkpoint of other classes knew of them starts anew; noise and refinements that it did not have
+        start silent.
         Raises RunInvalidError if the networks do not fit.
         """
         weights = dict(origin.weights)
@@ -243,12 +244,26 @@ class Trainer:
         own = dict(self.G.named_parameters())
         lacking = [name for name in own if name not in weights and name != CLASS_INPUT]
         silent = [name for name in lacking if "noise" in name]
-        unfit = [*_unfit(weights, own), *(name for name in lacking if name not in silent)]
+        fresh = [name for name in lacking if name.startswith("refine.")]
+        unfit = [*_unfit(weights, own), *(name for name in lacking if name not in (*silent, *fresh))]
         if unfit:
             raise RunInvalidError(f"{min(unfit)} of {origin.manifest.reference} does not fit this generator")
         self._start_with(weights, silent)
         self.images_seen = origin.manifest.training.images_seen
         self.seconds_trained = 3600 * origin.manifest.training.hours
+
+    def take_discriminators(self, state: Mapping[str, Any]) -> None:
+        """Go on with the discriminators of another run, and the moments of their optimiser.
+
+        Raises RunInvalidError if they are of other classes or settings.
+        """
+        self._check_classes(state)
+        try:
+            self._discriminators().load_state_dict(state["D"])
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise RunInvalidError(f"the run's discriminators are not this run's: {reason}") from error
+        load_moments(self.optimizer_D, state["optimizer_D"])
 
     @torch.no_grad()
     def _start_with(self, weights: Mapping[str, Tensor], silent: Iterable[str]) -> None:

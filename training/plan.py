@@ -34,6 +34,7 @@ class Wish:
     resume: Path | None = None
     grow: Path | None = None
     init: Origin | None = None
+    discriminators: Path | None = None
     resolution: int | None = None
     total_kimg: float | None = None
     classes: dict[str, str] = field(default_factory=dict)
@@ -58,6 +59,7 @@ class Plan:
     resume: Path | None
     grow: Path | None
     init: Origin | None
+    discriminators: Path | None = None
 
     def describe(self, device: str) -> str:
         """What `--dry-run` prints: configuration, parameters, FLOPs, memory, and an estimated rate."""
@@ -106,6 +108,7 @@ class Plan:
                 resume=self.resume,
                 grow=self.grow,
                 init=self.init,
+                discriminators=self.discriminators,
                 device=device,
                 time_budget_s=time_budget_s,
                 threads=threads,
@@ -131,6 +134,8 @@ def plan(wish: Wish) -> Plan:
     given = [name for name, start in starts.items() if start is not None]
     if len(given) > 1:
         raise ConfigInvalidError(f"{' and '.join(given)} exclude each other: a run starts from one place")
+    if wish.discriminators is not None and wish.init is None:
+        raise ConfigInvalidError("--discriminators goes with --init: they must know the generator they judge")
     config = _starting_point(wish)
     changed = config.with_settings(wish.changes())
     changes = wish.changes()
@@ -138,7 +143,14 @@ def plan(wish: Wish) -> Plan:
         data = replace(changed.data, classes={**changed.data.classes, **wish.classes})
         changed = replace(changed, data=data)
         changes += [f"data.classes.{folder}={slug}" for folder, slug in wish.classes.items()]
-    return Plan(config=changed, changes=changes, resume=wish.resume, grow=wish.grow, init=wish.init)
+    return Plan(
+        config=changed,
+        changes=changes,
+        resume=wish.resume,
+        grow=wish.grow,
+        init=wish.init,
+        discriminators=wish.discriminators,
+    )
 
 
 def estimate(config: TrainConfig, device: torch.device) -> dict[str, Any]:

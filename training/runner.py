@@ -26,7 +26,7 @@ class RunRequest:
 
     config: of the run; when resuming, the run's own with `changes` made. out: the run folder to create,
     unless `resume` names one to go on with. grow: a run at half the resolution, init: a published checkpoint,
-    to start from. changes: settings made by hand, for the run's history. hidden: names of files the run
+    to start from. discriminators: a run whose discriminators go on in this one. changes: settings made by hand, for the run's history. hidden: names of files the run
     must not see either, such as a test fold.
     """
 
@@ -36,6 +36,7 @@ class RunRequest:
     resume: Path | None = None
     grow: Path | None = None
     init: Origin | None = None
+    discriminators: Path | None = None
     device: str = "cpu"
     time_budget_s: float = float("inf")
     threads: int | None = None
@@ -98,7 +99,7 @@ def rank_device(device: str, ranks: Ranks) -> str:
 
 def _start(request: RunRequest, trainer: Trainer, dataset: Dataset) -> RunDir:
     """A new run folder, with a state to fall back on from the first image."""
-    how, origin = "started", {}
+    how, origin = "started", dict[str, Any]()
     if request.grow:
         parent = RunDir.open(request.grow)
         state = parent.load_state()
@@ -107,6 +108,11 @@ def _start(request: RunRequest, trainer: Trainer, dataset: Dataset) -> RunDir:
     if request.init:
         trainer.start_from(request.init)
         how, origin = "initialized", {"initialized_from": request.init.describe()}
+    if request.discriminators:
+        source = RunDir.open(request.discriminators)
+        state = source.load_state()
+        trainer.take_discriminators(state)
+        origin["discriminators_of"] = {"run": source.path.resolve().name, "images_seen": state["images_seen"]}
     if not trainer.ranks.is_first:
         return RunDir(request.out)
     run_dir = RunDir.create(request.out, trainer.config, dataset, trainer.device)

@@ -129,6 +129,26 @@ class UpBlock(nn.Module):
         return 3 if self.conv.replicates else 1
 
 
+class RefineBlock(nn.Module):
+    """x + conv(lrelu(conv(lrelu(AdaIN(x))))): [N, C, H, W] -> the same shape.
+
+    Its last convolution starts at zero, so that a network that was trained without it begins as it was.
+    Source: He et al. 2016 (pre-activation residual blocks), Bachlechner et al. 2021 (a branch of zero to start).
+    """
+
+    def __init__(self, channels: int, padding: Padding) -> None:
+        super().__init__()
+        self.norm = AdaIN(channels)
+        self.inner = Conv3x3(channels, channels, padding)
+        self.outer = Conv3x3(channels, channels, padding)
+        nn.init.zeros_(self.outer.weight)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        inner = self.inner(lrelu(self.norm(x, condition)))
+        refined: Tensor = x + self.outer(lrelu(inner))
+        return refined
+
+
 def upsampling_kernel(weight: Tensor) -> Tensor:
     """Kernel of the 4x4, stride-2, padding-1 transposed convolution that equals nearest x2 then `weight`.
 

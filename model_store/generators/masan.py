@@ -12,6 +12,7 @@ from model_store.generators.layers import (
     Conv3x3,
     EMAttention,
     Padding,
+    RefineBlock,
     SkipGlobalContext,
     UpBlock,
 )
@@ -21,6 +22,7 @@ AttentionSites = Literal["none", "fusion", "skip", "all"]
 CHANNEL_MULTIPLIERS: Final = {4: 16, 8: 16, 16: 8, 32: 8, 64: 4, 128: 2, 256: 1}
 """Channels at each resolution, in units of `base_channels`."""
 RESOLUTIONS: Final = (16, 32, 64, 128, 256)
+RESOLUTIONS_OF_BLOCKS: Final = (8, *RESOLUTIONS)
 FIRST_SKIP_RESOLUTION: Final = 64
 """From here on a block receives the context of the map eight times smaller."""
 
@@ -38,6 +40,8 @@ class MasanConfig:
         into saturation, where no gradient leads back. 1 as published.
     noise_resolutions: sides of the maps to which noise of their own is added, after their normalisation; each
         takes side^2 more numbers of the latent. None as published.
+    refine_resolutions: sides of the maps that two more convolutions refine, right after their block: the
+        published network draws each doubling's detail with a single one. None as published.
     padding: what 3x3 convolutions but attention's see beyond the border. `zeros`, as published, look like no
         smear and tell the network where the border is: it draws them as bands along the sides.
     rgb_skip: the image is the sum of an upsampled half-size image and a correction, before tanh; a network
@@ -57,6 +61,7 @@ class MasanConfig:
     rgb_skip: bool = False
     output_gain: float = 1.0
     noise_resolutions: tuple[int, ...] = ()
+    refine_resolutions: tuple[int, ...] = ()
     padding: Padding = "zeros"
 
     def __post_init__(self) -> None:
@@ -71,6 +76,9 @@ class MasanConfig:
         sides = [side for side in CHANNEL_MULTIPLIERS if side < self.resolution]
         if not set(self.noise_resolutions) <= set(sides):
             raise ValueError(f"noise_resolutions {self.noise_resolutions} are not all among {tuple(sides)}")
+        blocks = [side for side in RESOLUTIONS_OF_BLOCKS if side <= self.resolution]
+        if not set(self.refine_resolutions) <= set(blocks):
+            raise ValueError(f"refine_resolutions {self.refine_resolutions} are not all among {tuple(blocks)}")
         counts = ("class_count", "latent_dim", "base_channels", "attention_groups", "attention_min_width")
         for field in counts:
             if getattr(self, field) < 1:
@@ -99,6 +107,7 @@ class MasanGenerator(nn.Module):
         self.mapping = ClassMapping(condition_in)
         self.init_z = nn.ConvTranspose2d(config.latent_dim, config.channels(4), 4, bias=False)
         self.up = nn.ModuleDict()
+        self.refine = nn.ModuleDict()
         self.skip = nn.ModuleDict()
         self.attention = nn.ModuleDict()
         for resolution in self.block_resolutions():
@@ -117,6 +126,8 @@ class MasanGenerator(nn.Module):
         maps: dict[int, Tensor] = {}
         for resolution in self.block_resolutions():
             x = self.up[str(resolution)](x, condition, noise.get(resolution // 2))  # [N, C, R, R]
+            if str(resolution) in self.refine:
+                x = self.refine[str(resolution)](x, condition)
             x = self._skip_and_attend(resolution, x, maps)
             maps[resolution] = x
         rgb = self.to_rgb(x)
@@ -157,6 +168,8 @@ class MasanGenerator(nn.Module):
             has_noise=resolution // 2 in config.noise_resolutions,
             padding=config.padding,
         )
+        if resolution in config.refine_resolutions:
+            self.refine[key] = RefineBlock(channels, config.padding)
         if has_skip:
             self.skip[key] = SkipGlobalContext(config.channels(resolution // 8), channels)
         is_site = config.attention_sites == "all" or (config.attention_sites != "none" and has_skip)

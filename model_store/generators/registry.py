@@ -26,7 +26,7 @@ class Generator(Protocol):
 
 def _masan(config: Mapping[str, Any]) -> nn.Module:
     values = dict(config)
-    for name in ("attention_resolutions", "noise_resolutions"):
+    for name in ("attention_resolutions", "noise_resolutions", "refine_resolutions"):
         if values.get(name) is not None:
             values[name] = tuple(values[name])
     return MasanGenerator(MasanConfig(**values))
