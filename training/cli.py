@@ -53,7 +53,8 @@ def train(
         str | None, typer.Option(help="Published checkpoint to start from: name, name@version or name@alias.")
     ] = None,
     discriminators: Annotated[
-        Path | None, typer.Option(help="With --init: a run whose discriminators go on, instead of fresh ones.")
+        Path | None,
+        typer.Option(help="With --init: a run whose discriminators go on, instead of fresh ones."),
     ] = None,
     store: Annotated[
         str | None,
@@ -138,6 +139,9 @@ def publish(
             help="Ship a reference set of the real images' features (no pixels), to judge without the data.",
         ),
     ] = True,
+    discriminators: Annotated[
+        bool, typer.Option("--discriminators", help="Keep the discriminators too, for --init to go on with.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Publish a run's generator, with its quality report, into a model store."""
@@ -160,6 +164,7 @@ def publish(
         n_fake=n,
         allow_copies=allow_copies,
         reference_set=reference,
+        discriminators=discriminators,
     )
     try:
         with stage_bars() as tell:

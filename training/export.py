@@ -27,6 +27,7 @@ from training.evaluation.reference import DatasetReference, Progress
 from training.evaluation.report import Drawing, evaluate_against
 from training.evaluation.report_images import Painter, contact_sheets
 from training.folding import fold_generator, generator_config
+from training.kept_discriminators import DISCRIMINATORS_FILE, encode_discriminators
 from training.run_dir import RunDir
 
 INTENDED_USE: Final = (
@@ -50,6 +51,7 @@ class Publication:
     snapshot was scored. classes: folder -> slug, where the checkpoint shall name classes otherwise than the
     run. n_fake: images per class the report draws. allow_copies: publish also if some of them are copies of
     training images; the manifest says so. reference_set: let what is kept of the real images ship along.
+    discriminators: let the run's ship along too, for a later run to go on with.
     """
 
     name: str
@@ -64,13 +66,15 @@ class Publication:
     n_fake: int = 500
     allow_copies: bool = False
     reference_set: bool = True
+    discriminators: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainedGenerator:
     """What a run made, of whatever architecture: a plain network on the CPU, and how it came about.
 
-    config: arguments of the architecture, as they stand in a manifest.
+    config: arguments of the architecture, as they stand in a manifest. discriminators: as
+    `encode_discriminators` gives them, None for what has none.
     """
 
     network: nn.Module
@@ -82,6 +86,7 @@ class TrainedGenerator:
     run: RunConfig
     images_seen: int
     seconds_trained: float
+    discriminators: bytes | None = None
 
 
 def publish_run(
@@ -108,6 +113,7 @@ def trained_by_run(run_dir: RunDir, state_file: str = "state.pt") -> TrainedGene
         run=config.run,
         images_seen=state["images_seen"],
         seconds_trained=state["seconds_trained"],
+        discriminators=encode_discriminators(state),
     )
 
 
@@ -173,6 +179,8 @@ def publish_generator(
     files = {REPORT_FILE: _report_bytes(report), REPORT_PAGE_FILE: page.encode()}
     if publication.reference_set:
         files[REFERENCE_FILE] = make_reference_set(dataset, reference, progress=progress).encode()
+    if publication.discriminators and trained.discriminators is not None:
+        files[DISCRIMINATORS_FILE] = trained.discriminators
     entries = tuple(_entry(path, content) for path, content in files.items())
     manifest = manifest.model_copy(update={"reports": entries, "overrides": overrides})
     return store.publish(manifest, {WEIGHTS_FILE: weights, **files})

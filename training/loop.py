@@ -231,11 +231,13 @@ class Trainer:
                 f"the run was trained on {state['classes']}, the data has {list(self.classes)}"
             )
 
-    def start_from(self, origin: Origin) -> None:
+    def start_from(self, origin: Origin) -> bool:
         """Start from a published checkpoint: its weights, and nothing of what it lacks.
 
-        What a checkpoint of other classes knew of them starts anew; noise and refinements that it did not have
-        start silent.
+        Whether discriminators that it kept go on: they do if they are of these classes and settings.
+
+        What a checkpoint of other classes knew of them starts anew; noise and refinements that it did not
+        have start silent.
         Raises RunInvalidError if the networks do not fit.
         """
         weights = dict(origin.weights)
@@ -251,6 +253,7 @@ class Trainer:
         self._start_with(weights, silent)
         self.images_seen = origin.manifest.training.images_seen
         self.seconds_trained = 3600 * origin.manifest.training.hours
+        return self._take_kept_discriminators(origin)
 
     def take_discriminators(self, state: Mapping[str, Any]) -> None:
         """Go on with the discriminators of another run, and the moments of their optimiser.
@@ -264,6 +267,18 @@ class Trainer:
             reason = str(error).splitlines()[-1].strip()
             raise RunInvalidError(f"the run's discriminators are not this run's: {reason}") from error
         load_moments(self.optimizer_D, state["optimizer_D"])
+
+    def _take_kept_discriminators(self, origin: Origin) -> bool:
+        """Go on with those a checkpoint kept; whether it did, and they are of these classes and settings."""
+        own = self._discriminators()
+        if origin.discriminators is None or origin.manifest.classes != self.classes:
+            return False
+        expected = {name: value for name, value in own.state_dict().items() if isinstance(value, Tensor)}
+        trained = {name for name, parameter in own.named_parameters() if parameter.requires_grad}
+        if _unfit(origin.discriminators, expected) or not trained <= origin.discriminators.keys():
+            return False
+        own.load_state_dict(origin.discriminators, strict=False)
+        return True
 
     @torch.no_grad()
     def _start_with(self, weights: Mapping[str, Tensor], silent: Iterable[str]) -> None:

@@ -11,15 +11,20 @@ from model_store.errors import ModelStoreError
 from model_store.manifest import Manifest
 from model_store.weights import load_generator
 from training.errors import ConfigInvalidError
+from training.kept_discriminators import load_discriminators
 from training.stores import store_with
 
 
 @dataclass(frozen=True, eq=False)
 class Origin:
-    """A checkpoint to start from. weights: float32, spectral norm folded in."""
+    """A checkpoint to start from.
+
+    weights: float32, spectral norm folded in. discriminators: what it kept of them, None if nothing.
+    """
 
     manifest: Manifest
     weights: Mapping[str, Tensor]
+    discriminators: Mapping[str, Tensor] | None = None
 
     def generator_options(self, names: set[str]) -> dict[str, Any]:
         """Those arguments of its architecture that are among `names`."""
@@ -47,6 +52,7 @@ def load_origin(reference: str, store: str | None = None) -> Origin:
         models = store_with(reference, store)
         checkpoint = models.resolve(reference)
         generator: Any = load_generator(models, checkpoint, torch.device("cpu"))
+        discriminators = load_discriminators(models, checkpoint)
     except ModelStoreError as error:
         raise ConfigInvalidError(f"--init {reference!r}: {error}") from None
     if checkpoint.manifest.architecture not in ("masan", "cellgan"):
@@ -54,4 +60,4 @@ def load_origin(reference: str, store: str | None = None) -> Origin:
             f"--init {reference!r}: architecture {checkpoint.manifest.architecture} is not masan or cellgan"
         )
     weights = {name: parameter.detach() for name, parameter in generator.named_parameters()}
-    return Origin(checkpoint.manifest, weights)
+    return Origin(checkpoint.manifest, weights, discriminators)

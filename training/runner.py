@@ -26,8 +26,9 @@ class RunRequest:
 
     config: of the run; when resuming, the run's own with `changes` made. out: the run folder to create,
     unless `resume` names one to go on with. grow: a run at half the resolution, init: a published checkpoint,
-    to start from. discriminators: a run whose discriminators go on in this one. changes: settings made by hand, for the run's history. hidden: names of files the run
-    must not see either, such as a test fold.
+    to start from. discriminators: with `init`, a run whose discriminators go on in this one. changes:
+    settings made by hand, for the run's history. hidden: names of files the run must not see either, such as
+    a test fold.
     """
 
     config: TrainConfig
@@ -106,8 +107,8 @@ def _start(request: RunRequest, trainer: Trainer, dataset: Dataset) -> RunDir:
         trainer.grow_from(state)
         how, origin = "grown", {"grown_from": _origin(parent, state)}
     if request.init:
-        trainer.start_from(request.init)
-        how, origin = "initialized", {"initialized_from": request.init.describe()}
+        kept = trainer.start_from(request.init)
+        how, origin = "initialized", {"initialized_from": request.init.describe() | {"discriminators": kept}}
     if request.discriminators:
         source = RunDir.open(request.discriminators)
         state = source.load_state()

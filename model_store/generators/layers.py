@@ -133,7 +133,8 @@ class RefineBlock(nn.Module):
     """x + conv(lrelu(conv(lrelu(AdaIN(x))))): [N, C, H, W] -> the same shape.
 
     Its last convolution starts at zero, so that a network that was trained without it begins as it was.
-    Source: He et al. 2016 (pre-activation residual blocks), Bachlechner et al. 2021 (a branch of zero to start).
+    Source: He et al. 2016 (pre-activation residual blocks), Bachlechner et al. 2021 (branches that start at
+    zero).
     """
 
     def __init__(self, channels: int, padding: Padding) -> None:

@@ -78,7 +78,9 @@ class MasanConfig:
             raise ValueError(f"noise_resolutions {self.noise_resolutions} are not all among {tuple(sides)}")
         blocks = [side for side in RESOLUTIONS_OF_BLOCKS if side <= self.resolution]
         if not set(self.refine_resolutions) <= set(blocks):
-            raise ValueError(f"refine_resolutions {self.refine_resolutions} are not all among {tuple(blocks)}")
+            raise ValueError(
+                f"refine_resolutions {self.refine_resolutions} are not all among {tuple(blocks)}"
+            )
         counts = ("class_count", "latent_dim", "base_channels", "attention_groups", "attention_min_width")
         for field in counts:
             if getattr(self, field) < 1:

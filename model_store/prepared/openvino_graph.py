@@ -15,6 +15,7 @@ from model_store.generators.layers import (
     INSTANCE_NORM_EPS,
     LRELU_SLOPE,
     EMAttention,
+    RefineBlock,
     SkipGlobalContext,
     UpBlock,
     upsampling_kernel,
@@ -51,7 +52,9 @@ class _GraphBuilder:
         maps: dict[int, Node] = {}
         for resolution in network.block_resolutions():
             block = _child(network.up, resolution)
-            x = self._up(block, x, affine[resolution], noise.get(resolution // 2))
+            x = self._up(block, x, affine[f"up.{resolution}"], noise.get(resolution // 2))
+            if str(resolution) in network.refine:
+                x = self._refine(_child(network.refine, resolution), x, affine[f"refine.{resolution}"])
             x = self._skip_and_attend(resolution, x, maps)
             maps[resolution] = x
         rgb = self._rgb(x)
@@ -68,10 +71,18 @@ class _GraphBuilder:
         flat = self._make.matmul(latent, self._make.constant(weight.flatten(1)))
         return self._make.reshape(flat, 1, *weight.shape[1:])
 
-    def _affine(self, latent: Node, label: Node) -> dict[int, tuple[Node, Node]]:
-        """Each block's 1 + gamma and beta, [1, C, 1, 1]; a table where they depend on the class alone."""
+    def _affine(self, latent: Node, label: Node) -> dict[str, tuple[Node, Node]]:
+        """1 + gamma and beta of every `up.R` and `refine.R`, [1, C, 1, 1].
+
+        A table where they depend on the class alone.
+        """
         make, network = self._make, self._network
-        layers = {r: _child(network.up, r).norm.affine for r in network.block_resolutions()}
+        blocks = [("up", network.up), ("refine", network.refine)]
+        layers: dict[str, nn.Linear] = {
+            f"{kind}.{side}": cast("Any", block).norm.affine
+            for kind, d in blocks
+            for side, block in d.items()
+        }
         weight = torch.cat([layer.weight for layer in layers.values()])
         bias = torch.cat([layer.bias for layer in layers.values()])
         if self._config.adain_input == "class":
@@ -86,15 +97,13 @@ class _GraphBuilder:
         widths = [layer.out_features // 2 for layer in layers.values()]
         halves = make.split(all_at_once, 1, tuple(chain.from_iterable((w, w) for w in widths)))
         return {
-            resolution: (make.add(make.as_channels(gamma), make.scalar(1.0)), make.as_channels(beta))
-            for resolution, gamma, beta in zip(layers, halves[::2], halves[1::2], strict=True)
+            name: (make.add(make.as_channels(gamma), make.scalar(1.0)), make.as_channels(beta))
+            for name, gamma, beta in zip(layers, halves[::2], halves[1::2], strict=True)
         }
 
     def _up(self, block: UpBlock, x: Node, affine: tuple[Node, Node], noise: Node | None) -> Node:
         make = self._make
-        scale, shift = affine
-        normal = make.normalize(x, HEIGHT_AND_WIDTH, INSTANCE_NORM_EPS)
-        x = make.add(make.multiply(normal, scale), shift)
+        x = self._adapt(x, affine)
         if block.noise is not None and noise is not None:
             x = make.add(x, make.multiply(noise, make.constant(block.noise.strength[None])))
         x = make.leaky_relu(x, LRELU_SLOPE)
@@ -102,6 +111,17 @@ class _GraphBuilder:
             x = make.replicate_border(x)
         kernel = upsampling_kernel(block.conv.weight)
         return make.convolve_transposed(x, kernel, stride=2, padding=block.transposed_padding)
+
+    def _refine(self, block: RefineBlock, x: Node, affine: tuple[Node, Node]) -> Node:
+        make = self._make
+        inner = self._convolve(make.leaky_relu(self._adapt(x, affine), LRELU_SLOPE), block.inner.weight)
+        return make.add(x, self._convolve(make.leaky_relu(inner, LRELU_SLOPE), block.outer.weight))
+
+    def _adapt(self, x: Node, affine: tuple[Node, Node]) -> Node:
+        """AdaIN with what `_affine` gives."""
+        scale, shift = affine
+        normal = self._make.normalize(x, HEIGHT_AND_WIDTH, INSTANCE_NORM_EPS)
+        return self._make.add(self._make.multiply(normal, scale), shift)
 
     def _skip_and_attend(self, resolution: int, x: Node, maps: dict[int, Node]) -> Node:
         network, key, sites = self._network, str(resolution), self._config.attention_sites

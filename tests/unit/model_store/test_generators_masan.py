@@ -158,6 +158,10 @@ def test_gradients_reach_every_parameter() -> None:
         ({"attention_sites": "some"}, "attention_sites 'some'"),
         ({"adain_input": "z"}, "adain_input 'z'"),
         ({"padding": "reflect"}, "padding 'reflect' is not zeros or replicate"),
+        (
+            {"refine_resolutions": (4, 8)},
+            r"refine_resolutions \(4, 8\) are not all among \(8, 16, 32, 64, 128, 256\)",
+        ),
         ({"class_count": 0}, "class_count 0 is not at least 1"),
         ({"base_channels": 0}, "base_channels 0"),
     ],
@@ -187,6 +191,22 @@ def test_silent_noise_leaves_the_published_network() -> None:
     z, label = inputs(noisy)
 
     torch.testing.assert_close(noisy(z, label), plain(z[:, : plain.latent_dim], label))
+
+
+def test_refinements_start_as_the_network_without_them_and_then_reach_every_pixel() -> None:
+    plain, refined = tiny(), tiny(refine_resolutions=(8, 32))
+    missing = refined.load_state_dict(plain.state_dict(), strict=False).missing_keys
+    assert {name.rsplit(".", 2)[0] for name in missing} == {
+        f"refine.{side}{part}" for side in (8, 32) for part in ("", ".norm")
+    }
+    z, label = inputs(plain)
+    torch.testing.assert_close(refined(z, label), plain(z, label))
+
+    with torch.no_grad():
+        refined.get_parameter("refine.32.outer.weight").normal_(0, 0.5)
+        change = (refined(z, label) - plain(z, label)).abs().amax(dim=(0, 1))
+
+    assert change.min() > 0
 
 
 def test_noise_beyond_the_maps_is_refused() -> None:

@@ -37,7 +37,9 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "rgb_skip": True,
         "output_gain": 0.5,
         "noise_resolutions": [4, 16],
+        "refine_resolutions": [8, 32, 64],
     },
+    "refined by class": {**SMALL, "refine_resolutions": [16, 64]},
     "replicate": {**SMALL, "padding": "replicate", "rgb_skip": True},
     "256 px": tiny_config(resolution=256, base_channels=2),
 }
@@ -50,7 +52,9 @@ def network(config: dict[str, Any]) -> MasanGenerator:
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for name, parameter in built.named_parameters():
-            if parameter.ndim <= 1 or "attention" in name:
+            if name.endswith("outer.weight"):  # as small as it is after training
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
+            elif parameter.ndim <= 1 or "attention" in name:
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.5)
     return built
 

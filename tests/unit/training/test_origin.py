@@ -63,6 +63,98 @@ def test_run_starts_with_the_checkpoint_s_images_and_counts(store: str, smears: 
     assert trainer.warmup_left > 0
 
 
+def test_refinements_that_a_checkpoint_lacks_start_silent_and_learn(store: str, smears: Path) -> None:
+    origin = load_origin("first", store)
+    models = ModelStore(store)
+    published = load_generator(models, models.resolve("first@1"), torch.device("cpu"))
+
+    trainer = trainer_from(origin, smears, "generator.refine_resolutions=[16,64]", "optimizer.warmup_kimg=0")
+
+    z, label = torch.randn(4, 8), torch.eye(4)
+    with torch.no_grad():
+        drawn = trainer.export_generator()(z, label)
+        torch.testing.assert_close(drawn, published(z, label), rtol=0, atol=2e-3)
+    trainer.step()
+    assert trainer.G.get_parameter("refine.64.outer.weight").abs().max() > 0
+    assert torch.isfinite(trainer.export_generator()(z, label)).all()
+
+
+def test_discriminators_of_a_run_go_on_in_another(store: str, smears: Path) -> None:
+    first = RunDir.open(smears.parent / "run")
+    settings = ("discriminator.kind=pixel", "optimizer.warmup_kimg=0", "data.hold_out_block=4")
+    wish = Wish(
+        preset="smoke",
+        init=load_origin("first", store),
+        discriminators=first.path,
+        total_kimg=0.016,  # as many images as the checkpoint has seen: no step is taken
+        settings=settings,
+    )
+
+    run_dir = plan(wish).run(
+        data=smears, out=smears.parent / "third", device="cpu", time_budget_s=60, threads=1
+    )
+
+    assert isinstance(run_dir, RunDir)
+    source, state = first.load_state(), run_dir.load_state()
+    for name, value in source["D"].items():
+        torch.testing.assert_close(state["D"][name], value)
+    moments = state["optimizer_D"]["state"]
+    torch.testing.assert_close(moments[0]["exp_avg_sq"], source["optimizer_D"]["state"][0]["exp_avg_sq"])
+    (entry,) = run_dir.history()
+    assert entry["discriminators_of"] == {"run": "run", "images_seen": 16}
+
+
+@pytest.mark.parametrize(
+    ("setting", "go_on"), [("run.seed=1", True), ("discriminator.base_channels=8", False)]
+)
+def test_published_discriminators_go_on_where_they_fit(
+    store: str, smears: Path, setting: str, go_on: bool
+) -> None:
+    first = RunDir.open(smears.parent / "run")
+    name = f"kept-{go_on}".lower()
+    checkpoint = publish_run(first, ModelStore(store), Publication(name=name, n_fake=12, discriminators=True))
+    assert checkpoint.manifest.reports[-1].path == "discriminators.safetensors"
+    wish = Wish(
+        preset="smoke",
+        init=load_origin(name, store),
+        total_kimg=0.016,
+        settings=("discriminator.kind=pixel", "data.hold_out_block=4", setting),
+    )
+
+    run_dir = plan(wish).run(data=smears, out=smears.parent / name, device="cpu", time_budget_s=60, threads=1)
+
+    assert isinstance(run_dir, RunDir)
+    (entry,) = run_dir.history()
+    assert entry["initialized_from"]["discriminators"] is go_on
+    source, state = first.load_state()["D"], run_dir.load_state()["D"]
+    name = next(name for name in source if name.endswith("weight"))
+    if go_on:
+        torch.testing.assert_close(state[name], source[name], rtol=2e-3, atol=1e-5)
+
+
+def test_damaged_discriminators_are_a_clear_error(store: str, smears: Path) -> None:
+    publication = Publication(name="damaged", n_fake=12, discriminators=True)
+    publish_run(RunDir.open(smears.parent / "run"), ModelStore(store), publication)
+    (kept,) = Path(store).rglob("damaged/**/discriminators.safetensors")
+    kept.write_bytes(kept.read_bytes()[:-1])
+
+    with pytest.raises(ConfigInvalidError, match=r"--init 'damaged': .*discriminators.safetensors"):
+        load_origin("damaged", store)
+
+
+def test_discriminators_of_other_networks_are_refused_in_one_line(store: str, smears: Path) -> None:
+    state = RunDir.open(smears.parent / "run").load_state()
+    trainer = trainer_from(load_origin("first", store), smears, "discriminator.base_channels=8")
+
+    with pytest.raises(RunInvalidError, match=r"^the run's discriminators are not this run's: [^\n]*$"):
+        trainer.take_discriminators(state)
+
+
+def test_discriminators_need_the_generator_they_judge(smears: Path) -> None:
+    with pytest.raises(ConfigInvalidError, match="--discriminators goes with --init"):
+        plan(Wish(preset="smoke", discriminators=smears.parent / "run"))
+
+
 def test_other_classes_start_anew(store: str, smears: Path) -> None:
     other = make_smear_dataset(smears.parent / "other", per_class=6)
     (other / "Pro").rename(other / "Blast")
