@@ -159,6 +159,9 @@ class OptimizerConfig:
     kind: Literal["adam", "sgd"] = "adam"
     generator_lr: Weight = 2e-4
     discriminator_lr: Weight = 2e-4
+    added_lr_factor: Positive = 1.0
+    """Of the generator's refinements and noise strengths, over its other weights: what is added to a trained
+    generator has all to learn, and the rest much to lose."""
     beta1: Decay = 0.0
     beta2: Decay = 0.99
     batch: int = 64

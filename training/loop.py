@@ -334,14 +334,23 @@ def make_adversaries(config: TrainConfig, class_count: int, trainer: Trainer) ->
 
 def _optimizer(module: nn.Module, lr: float, config: TrainConfig) -> torch.optim.Optimizer:
     trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    gain = trained.pop(CORRECTION_GAIN, None)
-    groups: list[dict[str, Any]] = [{"params": list(trained.values())}]
-    if gain is not None:
-        groups.insert(0, {"params": [gain], "lr": GAIN_LR_FACTOR * lr})
+    factors = {name: _lr_factor(name, config) for name in trained}
+    groups: list[dict[str, Any]] = [
+        {"params": [p for name, p in trained.items() if factors[name] == factor], "lr": factor * lr}
+        for factor in sorted(set(factors.values()), reverse=True)
+    ]
     if config.optimizer.kind == "sgd":
         return torch.optim.SGD(groups, lr=lr, fused=True)
     betas = (config.optimizer.beta1, config.optimizer.beta2)
     return torch.optim.Adam(groups, lr=lr, betas=betas, fused=True)
+
+
+def _lr_factor(name: str, config: TrainConfig) -> float:
+    if name == CORRECTION_GAIN:
+        return GAIN_LR_FACTOR
+    if name.startswith("refine.") or ".noise." in name:
+        return config.optimizer.added_lr_factor
+    return 1.0
 
 
 def load_moments(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
