@@ -273,6 +273,26 @@ def test_plain_sgd_takes_the_literal_step(datasets: Mapping[int, Dataset]) -> No
         assert torch.allclose(parameter, before[name] - 0.5 * parameter.grad, atol=1e-7), name
 
 
+def test_refinements_and_noise_learn_at_their_own_rate(datasets: Mapping[int, Dataset]) -> None:
+    rate = 2.0**-10
+    trainer = build(
+        datasets,
+        "generator.refine_resolutions=[8]",
+        "generator.noise_resolutions=[4]",
+        f"optimizer.generator_lr={rate}",
+        "optimizer.added_lr_factor=5",
+    )
+    before = {name: p.detach().clone() for name, p in trainer.G.named_parameters()}
+
+    train(trainer, 1)
+
+    for name, parameter in trainer.G.named_parameters():
+        factor = 5 if name.startswith("refine.") or "noise" in name else 1
+        moved = (parameter - before[name]).abs().max().item()
+        if not name.startswith(("refine.8.inner", "refine.8.norm")):  # no gradient before `outer` has moved
+            assert moved == pytest.approx(factor * rate, rel=0.01), name  # Adam's first step
+
+
 def test_resumed_trainer_takes_new_learning_rates(datasets: Mapping[int, Dataset]) -> None:
     first = build(datasets)
     train(first, 1)
