@@ -56,6 +56,14 @@ class Adversary(Protocol):
     def generator_loss(self) -> Tensor:
         """Loss of the generator on the observed images."""
 
+    def judge(
+        self, real: Tensor, fake: Tensor, label: Tensor, random: torch.Generator
+    ) -> tuple[float, float]:
+        """Mean logit of real and of generated images, as a step would see them.
+
+        random: for augmentation. Nothing is learned, and no image remembered.
+        """
+
 
 class AutocastFactory(Protocol):
     """Makes the context in which convolutions run at the run's precision."""
@@ -123,14 +131,12 @@ class ProjectedAdversary:
 
     def discriminator_loss(self) -> tuple[Tensor, dict[str, Tensor]]:
         weights = self.normalize(_trainable(self.module), iterations=0)
-        real, fake = self._logits(weights, [feature.detach() for feature in self.fake_features])
+        detached = [feature.detach() for feature in self.fake_features]
+        real, fake = self._logits(weights, self.real_features, detached, self.label)
         loss = torch.stack(
             [self.gan_loss.discriminator_loss(r, f, self.san_lambda) for r, f in zip(real, fake, strict=True)]
         ).sum()
-        terms = {
-            "logit_real": torch.stack([r.full.detach().mean() for r in real]).mean(),
-            "logit_fake": torch.stack([f.full.detach().mean() for f in fake]).mean(),
-        }
+        terms = {"logit_real": _mean_logit(real), "logit_fake": _mean_logit(fake)}
         if self.energy is not None:
             terms["energy"] = self.energy_distance.detach()
         if self.color_energy is not None:
@@ -142,7 +148,8 @@ class ProjectedAdversary:
         _iterate(self.normalize, self.module)
 
     def generator_loss(self) -> Tensor:
-        _, fake = self._logits(_constant(self.normalize, self.module), self.fake_features)
+        weights = _constant(self.normalize, self.module)
+        _, fake = self._logits(weights, self.real_features, self.fake_features, self.label)
         loss = torch.stack([self.gan_loss.generator_loss(scale) for scale in fake]).sum()
         if self.energy is not None:
             loss = loss + self.energy_weight * self.energy_distance
@@ -150,18 +157,30 @@ class ProjectedAdversary:
             loss = loss + self.color_energy_weight * self.color_distance
         return loss
 
+    @torch.no_grad()
+    def judge(
+        self, real: Tensor, fake: Tensor, label: Tensor, random: torch.Generator
+    ) -> tuple[float, float]:
+        real_features, fake_features = (self.features(self.augment(x, random)) for x in (real, fake))
+        weights = _constant(self.normalize, self.module)
+        judged = self._logits(weights, real_features, fake_features, label)
+        return float(_mean_logit(judged[0])), float(_mean_logit(judged[1]))
+
     def _logits(
-        self, weights: dict[str, Tensor], fake_features: list[Tensor]
+        self,
+        weights: dict[str, Tensor],
+        real_features: list[Tensor],
+        fake_features: list[Tensor],
+        label: Tensor,
     ) -> tuple[list[SanLogits], list[SanLogits]]:
         """Logits of the real and of the generated images, in one pass with one set of batch statistics.
 
         Apart, batch norm would hide from the heads every difference of the two sets in mean and contrast.
         """
-        both = [torch.cat(pair) for pair in zip(self.real_features, fake_features, strict=True)]
-        label = torch.cat([self.label, self.label])
+        both = [torch.cat(pair) for pair in zip(real_features, fake_features, strict=True)]
         with self.autocast():
-            logits: list[SanLogits] = functional_call(self.module, weights, (both, label))
-        pairs = [scale.float().split(len(self.label)) for scale in logits]
+            logits: list[SanLogits] = functional_call(self.module, weights, (both, label.repeat(2, 1)))
+        pairs = [scale.float().split(len(label)) for scale in logits]
         return [real for real, _ in pairs], [fake for _, fake in pairs]
 
 
@@ -243,6 +262,15 @@ class PixelAdversary:
         output = self._run(weights, self.augment(self.fake, self.generator), self.label)
         return self.gan_loss.generator_loss(output.logits)
 
+    @torch.no_grad()
+    def judge(
+        self, real: Tensor, fake: Tensor, label: Tensor, random: torch.Generator
+    ) -> tuple[float, float]:
+        images = self.augment(torch.cat([real, fake]), random)
+        output = self._run(_constant(self.normalize, self.module), images, label.repeat(2, 1))
+        judged = output.logits.split(len(real))
+        return float(judged[0].full.mean()), float(judged[1].full.mean())
+
     def _run(
         self,
         weights: dict[str, Tensor],
@@ -264,6 +292,10 @@ class PixelAdversary:
         output: DiscriminatorOutput = functional_call(self.module, weights, (images, self.label))
         (gradient,) = torch.autograd.grad(output.logits.full.sum(), images, create_graph=True)
         return losses.r1_penalty(gradient)
+
+
+def _mean_logit(scales: list[SanLogits]) -> Tensor:
+    return torch.stack([logits.full.detach().mean() for logits in scales]).mean()
 
 
 class _Buffers(nn.Module):

@@ -1,5 +1,7 @@
 """Batches from a dataset that lies whole on the device: sampling, flips and rotations happen there."""
 
+from copy import copy
+
 import torch
 from torch import Tensor
 
@@ -30,6 +32,12 @@ class Batches:
         self.class_starts = self.class_sizes.cumsum(0) - self.class_sizes  # [K], in `by_class`
         places = torch.arange(config.optimizer.batch, device=self.device)
         self.balanced_classes = places % self.class_count  # [N], of the global batch
+
+    def with_random(self, random: torch.Generator) -> "Batches":
+        """The same images, drawn by other random numbers."""
+        other = copy(self)
+        other.random = random
+        return other
 
     def draw(self) -> tuple[Tensor, Tensor, Tensor]:
         """real [N, 3, H, W] in [-1, 1], invented bool [N, 1, H, W], label [N, K] one-hot."""

@@ -8,6 +8,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from training.loop import Tick, Trainer
+from training.overfitting import OverfittingCheck
 from training.progress import TrainingProgress
 from training.run_dir import RunDir, image_grid
 from training.run_page import write_run_page
@@ -19,16 +20,22 @@ GRID_PER_CLASS: Final = 8
 class Recorder:
     """Writes the run folder. Ranks other than the first only count along.
 
-    Every `snapshot_kimg` the state is saved, a grid drawn and, with a scorer, the generator scored; the state
-    with the lowest KID is kept as best.pt.
+    Every `snapshot_kimg` the state is saved, a grid drawn and, with a scorer, the generator scored and the
+    discriminators checked; the state with the lowest KID is kept as best.pt.
     """
 
     def __init__(
-        self, trainer: Trainer, run_dir: RunDir | None, scorer: Scorer | None, progress: TrainingProgress
+        self,
+        trainer: Trainer,
+        run_dir: RunDir | None,
+        scorer: Scorer | None,
+        progress: TrainingProgress,
+        overfitting: OverfittingCheck | None = None,
     ) -> None:
         self.trainer = trainer
         self.run_dir = run_dir
         self.scorer = scorer
+        self.overfitting = overfitting
         self.progress = progress
         self.interval = max(int(trainer.config.run.snapshot_kimg * 1000), 1)
         self.last_snapshot = trainer.images_seen
@@ -65,6 +72,8 @@ class Recorder:
             if score < self.best:  # saved first: a score that is written down is the one to beat
                 self.best = score
                 self.run_dir.save_state(state, "best.pt")
+            if self.overfitting is not None:
+                scores |= self.overfitting(self.trainer)
             self.run_dir.log(images_seen=seen, score=score, **scores)
             self._scalars(scores)
             self.progress.say(f"{seen:,} images: KID {score:.4f} (best {self.best:.4f})")

@@ -11,6 +11,7 @@ from training.data import Dataset, load_dataset
 from training.errors import RunInvalidError, TrainingDivergedError
 from training.loop import Trainer
 from training.origin import Origin
+from training.overfitting import OverfittingCheck
 from training.process import StopSignals, prepare_process
 from training.progress import TrainingProgress
 from training.ranks import Ranks
@@ -54,7 +55,8 @@ def run(request: RunRequest, ranks: Ranks | None = None) -> RunDir:
     end = time.monotonic() + request.time_budget_s
     ranks = ranks or Ranks()
     prepare_process(request.threads)
-    dataset = load_training_set(request.config, request.data).without(request.hidden)
+    seen, unseen = load_split(request.config, request.data)
+    dataset = seen.without(request.hidden)
     trainer = Trainer(request.config, dataset, rank_device(request.device, ranks), ranks)
     if request.resume:
         run_dir = _resume(request, RunDir.open(request.resume), trainer, dataset)
@@ -62,9 +64,10 @@ def run(request: RunRequest, ranks: Ranks | None = None) -> RunDir:
         run_dir = _start(request, trainer, dataset)
     writes = run_dir if ranks.is_first else None
     scorer = Scorer.for_run(trainer.config, dataset) if writes and trainer.config.run.score_images else None
+    overfitting = OverfittingCheck.for_run(unseen.without(request.hidden)) if scorer else None
     total = int(trainer.config.run.total_kimg * 1000)
     progress = TrainingProgress(trainer.config.recipe, total, trainer.images_seen, end, shown=ranks.is_first)
-    recorder = Recorder(trainer, writes, scorer, progress)
+    recorder = Recorder(trainer, writes, scorer, progress, overfitting)
     try:
         with StopSignals() as signals, progress:
             trainer.run_until(
@@ -79,8 +82,9 @@ def run(request: RunRequest, ranks: Ranks | None = None) -> RunDir:
     return run_dir
 
 
-def load_training_set(config: TrainConfig, root: Path) -> Dataset:
-    """The images a run may see: cleaned, deduplicated, without the block held out."""
+def load_split(config: TrainConfig, root: Path) -> tuple[Dataset, Dataset]:
+    """The images a run may see, cleaned and deduplicated, and those of the block held out, of which it learns
+    nothing."""
     dataset = load_dataset(
         root,
         resolution=config.run.resolution,
@@ -88,9 +92,9 @@ def load_training_set(config: TrainConfig, root: Path) -> Dataset:
         deduplicate=config.data.deduplicate,
         class_slugs=config.data.classes,
     )
-    if config.data.hold_out_block < 0:
-        return dataset
-    return dataset.subset(dataset.blocks != config.data.hold_out_block)
+    is_held_out = dataset.blocks == config.data.hold_out_block
+    seen = dataset if config.data.hold_out_block < 0 else dataset.subset(~is_held_out)
+    return seen, dataset.subset(is_held_out)
 
 
 def rank_device(device: str, ranks: Ranks) -> str:

@@ -10,14 +10,14 @@ from tests.smears import make_smear_dataset
 from training.kept_discriminators import encode_discriminators, load_discriminators
 from training.loop import Trainer
 from training.presets import preset
-from training.runner import load_training_set
+from training.runner import load_split
 
 
 @pytest.fixture(scope="module")
 def trainer(tmp_path_factory: pytest.TempPathFactory) -> Trainer:
     smears = make_smear_dataset(tmp_path_factory.mktemp("kept") / "smears", per_class=4)
     config = preset("smoke").with_settings(["losses.energy_weight=1", "losses.color_energy_weight=1"])
-    return Trainer(config, load_training_set(config, Path(smears)))
+    return Trainer(config, load_split(config, Path(smears))[0])
 
 
 def test_all_that_is_trained_is_kept_in_half_precision_and_no_image_remembered(trainer: Trainer) -> None:

@@ -13,7 +13,7 @@ from training.origin import Origin, load_origin
 from training.plan import Wish, plan
 from training.presets import preset
 from training.run_dir import RunDir
-from training.runner import RunRequest, load_training_set, run
+from training.runner import RunRequest, load_split, run
 
 TINY = (
     "discriminator.kind=pixel",
@@ -42,7 +42,7 @@ def trainer_from(origin: Origin, smears: Path, *settings: str) -> Trainer:
     wish = Wish(preset="smoke", init=origin, settings=("discriminator.kind=pixel", *settings))
     config = plan(wish).config
     assert config.recipe == "smoke"
-    trainer = Trainer(config, load_training_set(config, smears))  # type: ignore[arg-type]
+    trainer = Trainer(config, load_split(config, smears)[0])  # type: ignore[arg-type]
     trainer.start_from(origin)
     return trainer
 

@@ -19,7 +19,7 @@ from training.loop import Trainer
 from training.presets import preset
 from training.recorder import GRID_PER_CLASS, sample_grid
 from training.run_dir import RunDir
-from training.runner import RunRequest, load_training_set, run
+from training.runner import RunRequest, load_split, run
 
 TINY = ("discriminator.kind=pixel", "run.resolution=16", "generator.latent_dim=8", "run.tick_kimg=0.008")
 """On top of the smoke preset: a step in milliseconds."""
@@ -106,12 +106,29 @@ def test_held_out_block_is_never_trained_on(
     config = preset("smoke").with_settings([*TINY, "data.hold_out_block=2"])
     whole = load_dataset(smears, resolution=16, deduplicate=False)
 
-    seen = load_training_set(config, smears)
+    seen, unseen = load_split(config, smears)
 
     held_out = {file for file, block in zip(whole.files, whole.blocks, strict=True) if block == 2}
     assert held_out
     assert set(seen.files) == set(whole.files) - held_out
-    assert len(load_training_set(config.with_settings(["data.hold_out_block=-1"]), smears)) == len(whole)
+    assert set(unseen.files) == held_out
+    assert len(load_split(config.with_settings(["data.hold_out_block=-1"]), smears)[0]) == len(whole)
+
+
+def test_snapshots_tell_whether_the_discriminators_overfit(
+    smears: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    settings = [*TINY, "run.score_images=2"]
+    rows = {}
+    for block in (2, -1):
+        config = preset("smoke").with_settings([*settings, f"data.hold_out_block={block}"])
+        run_dir = run(RunRequest(config=config, data=smears, out=tmp_path / f"run{block}", threads=1))
+        rows[block] = [row for row in run_dir.stats() if "score" in row]
+
+    assert all({"overfitting", "logit_unseen"} <= row.keys() for row in rows[2])
+    assert rows[-1]
+    assert not any("overfitting" in row for row in rows[-1])
 
 
 def test_sample_grid_shows_each_class_from_the_same_latents(smears: Path, tmp_path: Path) -> None:
