@@ -217,11 +217,12 @@ def _show(
     except ModelStoreError as error:
         raise ConfigInvalidError(f"--show: {error}") from error
     columns = [shown_column(label, opened, n) for label, opened in shown]
+    report = shown_report(shown, columns)
     if with_real:
         columns = [real_column(_required(data), images, n), *columns]
     picture = _save(draw_figure(columns, side), out, with_real)
     made = {"command": _command(data), **_origin(device)}
-    paths = write_report(shown_report(shown), What.FIGURE3.value, out, made)
+    paths = write_report(report, What.FIGURE3.value, out, made)
     return [str(path) for path in (picture, *paths)]
 
 

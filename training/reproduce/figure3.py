@@ -111,8 +111,8 @@ def shown_column(label: str, opened: Opened, n: int) -> Column:
     return label, images
 
 
-def shown_report(shown: Sequence[tuple[str, Opened]]) -> Report:
-    """The generators behind the picture."""
+def shown_report(shown: Sequence[tuple[str, Opened]], columns: Sequence[Column]) -> Report:
+    """The generators behind the picture, and what its `columns` show amiss."""
     facts = [(label, opened.facts) for label, opened in shown]
     rows = tuple(
         (
@@ -134,7 +134,7 @@ def shown_report(shown: Sequence[tuple[str, Opened]]) -> Report:
                 rows=rows,
             ),
         ),
-        notes=(NOTE,),
+        notes=(NOTE, *blank_note(columns)),
         figures={"generators": [{"label": label, **one} for label, one in facts]},
     )
 

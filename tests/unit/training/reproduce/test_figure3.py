@@ -91,11 +91,14 @@ def test_checkpoints_and_run_folders_are_shown_by_name(
 def test_report_names_the_generators_behind_the_picture(
     model_store: ModelStore, tiny_checkpoint: Checkpoint
 ) -> None:
-    report = shown_report([shown_generator("Tiny=tiny@1", model_store.url, CPU)])
+    shown = shown_generator("Tiny=tiny@1", model_store.url, CPU)
+
+    report = shown_report([shown], [shown_column(*shown, 2), ("Blank", {"pro_b": flat(255)})])
 
     (section,) = report.sections
     assert section.rows == (("Tiny", "tiny@1", "0", "0", "cpu", tiny_checkpoint.digest[:12]),)
     assert report.figures["generators"][0]["digest"] == tiny_checkpoint.digest
+    assert report.notes[-1].startswith("Blank: images of one colour")
 
 
 @pytest.mark.parametrize("text", ["tiny@1", "=tiny@1", "Tiny="])
