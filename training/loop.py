@@ -250,7 +250,7 @@ class Trainer:
         unfit = [*_unfit(weights, own), *(name for name in lacking if name not in (*silent, *fresh))]
         if unfit:
             raise RunInvalidError(f"{min(unfit)} of {origin.manifest.reference} does not fit this generator")
-        self._start_with(weights, silent)
+        self._start_with({name: self._at_fresh_norm(name, value) for name, value in weights.items()}, silent)
         self.images_seen = origin.manifest.training.images_seen
         self.seconds_trained = 3600 * origin.manifest.training.hours
         return self._take_kept_discriminators(origin)
@@ -279,6 +279,19 @@ class Trainer:
             return False
         own.load_state_dict(origin.discriminators, strict=False)
         return True
+
+    @torch.no_grad()
+    def _at_fresh_norm(self, name: str, weight: Tensor) -> Tensor:
+        """A folded weight that spectral norm divides, enlarged to the Frobenius norm of a fresh network's.
+
+        Its scale changes no image then, only how far a learning rate moves it: folded, weights of few large
+        singular values are four times smaller than fresh ones, and would be shaken by rates that suit those.
+        """
+        if name not in self.normalize_G.names:
+            return weight
+        fresh, folded = self.G.get_parameter(name).norm(), weight.norm()
+        enlarged: Tensor = weight * (fresh / folded).clamp(min=1)
+        return enlarged if folded > 0 else weight
 
     @torch.no_grad()
     def _start_with(self, weights: Mapping[str, Tensor], silent: Iterable[str]) -> None:

@@ -63,6 +63,31 @@ def test_run_starts_with_the_checkpoint_s_images_and_counts(store: str, smears: 
     assert trainer.warmup_left > 0
 
 
+@pytest.mark.parametrize("gain", [1, 0.02])
+def test_weights_under_spectral_norm_start_at_least_as_large_as_fresh_ones(
+    store: str, smears: Path, gain: float
+) -> None:
+    """So that a learning rate moves them as it moves those of a run from nothing."""
+    origin = load_origin("first", store)
+    settings = ("discriminator.kind=pixel", "data.hold_out_block=4", f"generator.init_gain={gain}")
+    config = plan(Wish(preset="smoke", init=origin, settings=settings)).config
+    trainer = Trainer(config, load_split(config, smears)[0])  # type: ignore[arg-type]
+    fresh = {name: parameter.norm() for name, parameter in trainer.G.named_parameters()}
+
+    trainer.start_from(origin)
+
+    own = dict(trainer.G.named_parameters())
+    enlarged: list[bool] = []
+    for name, weight in origin.weights.items():
+        if name in trainer.normalize_G.names:
+            torch.testing.assert_close(own[name].norm(), torch.maximum(fresh[name], weight.norm()))
+            enlarged.append(bool(own[name].norm() > 1.01 * weight.norm()))
+            torch.testing.assert_close(own[name] / own[name].norm(), weight / weight.norm())
+        else:
+            torch.testing.assert_close(own[name], weight)
+    assert any(enlarged) is (gain == 1)
+
+
 def test_refinements_that_a_checkpoint_lacks_start_silent_and_learn(store: str, smears: Path) -> None:
     origin = load_origin("first", store)
     models = ModelStore(store)
@@ -164,7 +189,8 @@ def test_other_classes_start_anew(store: str, smears: Path) -> None:
 
     own = dict(trainer.G.named_parameters())
     assert not torch.equal(own["mapping.layers.0.weight"], origin.weights["mapping.layers.0.weight"])
-    torch.testing.assert_close(own["init_z.weight"], origin.weights["init_z.weight"])
+    kept, taken = (weights["init_z.weight"] for weights in (own, origin.weights))
+    torch.testing.assert_close(kept / kept.norm(), taken / taken.norm())
 
 
 def test_networks_that_do_not_fit_are_named(store: str, smears: Path) -> None:
