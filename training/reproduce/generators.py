@@ -192,8 +192,10 @@ def runs_of(workspace: Workspace, units: Sequence[GeneratorUnit]) -> list[dict[s
     return [{"title": unit.title(), **workspace.finished(unit)} for unit in units]
 
 
-_LATER_FIELDS: Final = (
+_LATER_FIELDS: Final[tuple[tuple[str, str, Any], ...]] = (
     ("generator", "padding", "zeros"),
+    ("generator", "refine_resolutions", ()),
+    ("optimizer", "added_lr_factor", 1.0),
     ("augment", "translation_probability", 1.0),
     ("augment", "translation_ratio", 0.125),
     ("augment", "translation_fill", "zeros"),
