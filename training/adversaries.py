@@ -118,9 +118,9 @@ class ProjectedAdversary:
     def observe(self, real: Tensor, fake: Tensor, label: Tensor) -> None:
         self.label = label
         with torch.no_grad():
-            real_taps = self.features.taps(self.augment(real, self.generator))
+            real_taps = self.features.trunk(self.augment(real, self.generator))
             self.real_features = self.features.mix(real_taps)
-        fake_taps = self.features.taps(self.augment(fake, self.generator))
+        fake_taps = self.features.trunk(self.augment(fake, self.generator))
         self.fake_features = self.features.mix(fake_taps)
         if self.energy is not None:
             sets = (pooled(real_taps), pooled(fake_taps), label)

@@ -1,5 +1,6 @@
 """Batches from a dataset that lies whole on the device: sampling, flips and rotations happen there."""
 
+from collections.abc import Iterator
 from copy import copy
 
 import torch
@@ -46,6 +47,27 @@ class Batches:
         if self.config.data.flips or self.config.data.rot90:
             images, invented = self._turn(images, invented)
         return images.float().div_(127.5).sub_(1.0), invented, self.one_hot[self.labels[index]]
+
+    def draw_labels(self) -> Tensor:
+        """Labels [N, K] one-hot, as frequent as a batch of images would have them."""
+        return self.one_hot[self.labels[own_share(self.random, self._indices())]]
+
+    def each_once(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every image once, as images [N, 3, H, W] in [-1, 1] and labels [N, K], in one of its symmetries."""
+        n = self.config.optimizer.batch
+        for first in range(0, len(self.labels), n):
+            images = self.images[first : first + n]
+            turned = [self._symmetry(image, first + i) for i, image in enumerate(images)]
+            yield (
+                torch.stack(turned).float().div_(127.5).sub_(1.0),
+                self.one_hot[self.labels[first : first + n]],
+            )
+
+    def _symmetry(self, image: Tensor, which: int) -> Tensor:
+        """Of the symmetries that draws choose from, the one of this number; image: [3, H, W]."""
+        if self.config.data.flips:
+            image = image.flip([dim for dim, bit in ((1, 1), (2, 2)) if which & bit])
+        return image.transpose(1, 2) if self.config.data.rot90 and which & 4 else image
 
     def mean_colors(self) -> Tensor:
         """Mean RGB of each class in [-1, 1], [K, 3], invented pixels left out."""

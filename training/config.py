@@ -94,7 +94,8 @@ class GeneratorOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class DiscriminatorOptions:
-    """kind: `pixel` is the paper's, `projected` stands on frozen features, `combined` is both.
+    """kind: `pixel` is the paper's, `projected` stands on frozen features, `combined` is both. `none`: the
+    generator follows the Frechet distance alone.
 
     base_channels, san_head, init_gain, crop_align and down_preact_shortcut are the pixel discriminator's.
     san_head: `per_class` is MASAN's, `plain` CellGAN's, `shared_plus_class` an ablation.
@@ -105,7 +106,7 @@ class DiscriminatorOptions:
     pixel_weight: the pixel discriminator's share in the generator's loss when combined.
     """
 
-    kind: Literal["pixel", "projected", "combined"] = "pixel"
+    kind: Literal["pixel", "projected", "combined", "none"] = "pixel"
     base_channels: Count = 32
     san_head: Literal["per_class", "shared_plus_class", "plain"] = "per_class"
     init_gain: Weight = 0.02
@@ -135,7 +136,8 @@ class LossConfig:
     """r1_gamma is weighted by half; r1_every > 1 applies it lazily, scaled up accordingly.
 
     R1, reconstruction and LeCam are the pixel discriminator's, the energy distances of pooled features and of
-    images' colours the projected one's; a weight of 0 leaves a term out.
+    images' colours the projected one's; the Frechet distance within classes is the generator's alone
+    (`training.frechet_loss`). A weight of 0 leaves a term out.
     """
 
     gan_loss: Literal["hinge", "lsgan", "nonsat"] = "hinge"
@@ -147,6 +149,7 @@ class LossConfig:
     mean_color_weight: Weight = 0.0
     energy_weight: Weight = 0.0
     color_energy_weight: Weight = 0.0
+    frechet_weight: Weight = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +171,12 @@ class OptimizerConfig:
     ema_kimg: Weight = 20.0
     ema_rampup: Weight = 0.05
     warmup_kimg: Weight = 0.0
-    """Images for which a fresh discriminator learns alone, after growing."""
+    """Images for which a fresh discriminator, or the Frechet distance, learns alone, after growing or under
+    `--init`."""
+    rampup_kimg: Weight = 0.0
+    """Thousands of images from a run's start in which rates rise from zero."""
+    decay_kimg: Weight = 0.0
+    """Thousands of images before `run.total_kimg` in which rates fall to zero, as half a cosine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +192,8 @@ class RunConfig:
     seed: Seed = 2077
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     memory_format: Literal["auto", "contiguous", "channels_last"] = "contiguous"
+    micro_batch: Annotated[int, Field(ge=0)] = 0
+    """Images a forward pass takes of a batch where there is no discriminator; 0 takes them all."""
     compile: bool = False
     """Fuse the generator's element-wise work with `torch.compile`; needs a C++ compiler and a minute."""
     tick_kimg: float = 0.512
@@ -212,15 +222,27 @@ class TrainConfig(Configuration):
             raise ConfigInvalidError(f"optimizer.batch {self.optimizer.batch} is not at least 1")
         if self.losses.r1_every < 1:
             raise ConfigInvalidError(f"losses.r1_every {self.losses.r1_every} is not at least 1")
-        if self.discriminator.kind != "pixel" and self.run.resolution < 64:
-            raise ConfigInvalidError(
-                f"run.resolution {self.run.resolution} is too small for discriminator.kind="
-                f"{self.discriminator.kind}, which needs 64"
-            )
+        self._check_judges()
         if len(self.discriminator.feature_channels) != 4:
             raise ConfigInvalidError("discriminator.feature_channels needs 4 widths")
         if len(self.discriminator.head_channels) != 5:
             raise ConfigInvalidError("discriminator.head_channels needs 5 widths")
+
+    def _check_judges(self) -> None:
+        kind, batch, part = self.discriminator.kind, self.optimizer.batch, self.run.micro_batch
+        if self.run.resolution < 64 and (kind != "pixel" or self.losses.frechet_weight > 0):
+            judge = "losses.frechet_weight" if kind in ("pixel", "none") else f"discriminator.kind={kind}"
+            raise ConfigInvalidError(
+                f"run.resolution {self.run.resolution} is too small for {judge}, which needs 64"
+            )
+        if kind == "none" and self.losses.frechet_weight == 0:
+            raise ConfigInvalidError(
+                "discriminator.kind=none leaves nothing to learn from: losses.frechet_weight is 0"
+            )
+        if part > 0 and (kind != "none" or batch % part):
+            raise ConfigInvalidError(
+                f"run.micro_batch {part}: with discriminator.kind=none only, dividing optimizer.batch {batch}"
+            )
 
 
 def check_run(data: DataConfig, run: RunConfig) -> None:

@@ -37,7 +37,8 @@ H100_SHARE: Final = 0.05
 class Cost:
     """A training step in numbers. FLOPs are those of convolutions and products, a multiply-add being two.
 
-    parameters: what each network trains; frozen_parameters: feature networks a discriminator stands on.
+    parameters: what each network trains; frozen_parameters: feature networks a discriminator or a distance
+    stands on.
     generator_flops, discriminator_flops: one forward of one image. step_flops: all that a training step does
     per image, lazy terms at their share. memory_bytes: peak of tensors, dataset left out.
     """
@@ -58,8 +59,11 @@ def measure_cost(config: TrainConfig, class_count: int) -> Cost:
     """
     config = replace(config, run=replace(config.run, compile=False))
     trainer = Trainer(config, blank_dataset(config, class_count))
+    trainer.warmup_left = 0  # most steps are not of those in which the generator waits
     discriminators = nn.ModuleList(adversary.module for adversary in trainer.adversaries)
-    trunks = [a.features for a in trainer.adversaries if isinstance(a, ProjectedAdversary)]
+    frozen: list[nn.Module] = [a.features for a in trainer.adversaries if isinstance(a, ProjectedAdversary)]
+    if trainer.frechet is not None:
+        frozen.append(trainer.frechet.trunk)
     batch = config.optimizer.batch
     with FakeTensorMode(allow_non_fake_inputs=True):
         parts = _Parts(trainer)
@@ -71,7 +75,7 @@ def measure_cost(config: TrainConfig, class_count: int) -> Cost:
     return Cost(
         generator_parameters=_count(trainer.G),
         discriminator_parameters=_count(discriminators),
-        frozen_parameters=sum(p.numel() for trunk in trunks for p in trunk.parameters()),
+        frozen_parameters=sum(p.numel() for network in frozen for p in network.parameters()),
         generator_flops=forward[0] / batch,
         discriminator_flops=forward[1] / batch,
         step_flops=(full.flops - spared) / batch,

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -19,16 +19,15 @@ from training.batches import Batches
 from training.compilation import compiled
 from training.config import TrainConfig
 from training.data import Dataset
+from training.discriminators.projected import FrozenTrunk
 from training.errors import RunInvalidError, TrainingDivergedError
-from training.folding import EXPORT_POWER_ITERATIONS, fold_generator, generator_config, normalized_weights
+from training.folding import fold_generator, generator_config, normalized_weights
+from training.frechet_loss import FrechetLoss
 from training.hardware import MEMORY_FORMATS, fit_to_device
 from training.image_random import ImageRandom, draw_for_images
-from training.origin import Origin
 from training.ranks import Ranks
 from training.spectral_norm import SpectralNorm, initialize
 
-CLASS_INPUT: Final = "mapping.layers.0.weight"
-"""The generator's only parameter whose meaning depends on the order of the classes."""
 CORRECTION_GAIN: Final = "correction_gain"
 GAIN_LR_FACTOR: Final = 10.0
 """Adam moves a number by its rate a step at most: at that of the weights, a grown generator's gain on its
@@ -73,17 +72,36 @@ class Trainer:
         self.G_ema = {name: parameter.detach().clone() for name, parameter in self.G.named_parameters()}
         self.generate = compiled(self._generate) if config.run.compile else self._generate
         self.adversaries: list[Adversary] = make_adversaries(config, len(dataset.classes), self)
+        self.frechet = self._frechet_loss()
         self.optimizer_G = _optimizer(self.G, config.optimizer.generator_lr, config)
-        self.optimizer_D = _optimizer(self._discriminators(), config.optimizer.discriminator_lr, config)
+        self.optimizer_D = _optimizer(self.discriminators(), config.optimizer.discriminator_lr, config)
+        self.images_at_start = 0
         self.images_seen = 0
         self.seconds_trained = 0.0
         self.warmup_left = int(config.optimizer.warmup_kimg * 1000)
 
     def step(self) -> dict[str, Tensor]:
-        """One step of D and one of G on the same batch. Returns this rank's terms, still on the device.
+        """One step of D and one of G on the same batch, or of G alone where nothing judges it.
 
-        Nothing in it waits for the device.
+        Returns this rank's terms, still on the device. Nothing in it waits for the device but, at times, the
+        Frechet distance.
         """
+        self._set_rates()
+        if self.adversaries:
+            terms = self._judged_step()
+        else:  # which a configuration allows with the distance only
+            terms = self._matching_step(cast("FrechetLoss", self.frechet))
+        if self.warmup_left > 0:  # what teaches a trained generator learns alone first
+            self.warmup_left -= self.config.optimizer.batch
+            return terms
+        self.ranks.average_gradients(self.G.parameters())
+        self.optimizer_G.step()
+        self.images_seen += self.config.optimizer.batch
+        self._average_weights(self.config.optimizer.batch)
+        return terms
+
+    def _judged_step(self) -> dict[str, Tensor]:
+        """Discriminators learn from a batch; then the generator's gradient of the same images."""
         config = self.config
         real, invented, label = self.batches.draw()
         z = draw_for_images(len(label), self.random, self._latents)  # [N, Z]
@@ -106,27 +124,72 @@ class Trainer:
             terms |= logged
         self.optimizer_D.zero_grad(set_to_none=True)
         loss_D.backward()
-        self.ranks.average_gradients(self._discriminators().parameters())
+        self.ranks.average_gradients(self.discriminators().parameters())
         self.optimizer_D.step()
         for adversary in self.adversaries:
             adversary.after_step()
         self._share_statistics()
         terms["loss_D"] = loss_D.detach()
-
-        if self.warmup_left > 0:  # a fresh discriminator on a trained generator learns alone first
-            self.warmup_left -= config.optimizer.batch
+        if self.warmup_left > 0:
             return terms
+
         loss_G = torch.stack([a.weight * a.generator_loss() for a in self.adversaries]).sum()
         colors = self.ranks.gather(fake.mean(dim=(2, 3), keepdim=True))  # [batch, 3, 1, 1]
         color = losses.mean_color(colors, self.ranks.gather(label), self.target_colors)
         terms |= {"loss_G": loss_G.detach(), "color": color.detach()}
+        loss_G = loss_G + config.losses.mean_color_weight * color
+        if self.frechet is not None:
+            distance = self.frechet(fake, label)
+            terms["frechet"] = distance.detach()
+            loss_G = loss_G + config.losses.frechet_weight * distance
         self.optimizer_G.zero_grad(set_to_none=True)
-        (loss_G + config.losses.mean_color_weight * color).backward()
-        self.ranks.average_gradients(self.G.parameters())
-        self.optimizer_G.step()
-        self.images_seen += config.optimizer.batch
-        self._average_weights(config.optimizer.batch)
+        loss_G.backward()
         return terms
+
+    def _matching_step(self, frechet: FrechetLoss) -> dict[str, Tensor]:
+        """The generator's gradient of the Frechet distance alone, summed over parts of the batch.
+
+        Parts of a few images stay in a processor's cache, and take no more memory for a larger batch.
+        """
+        waits = self.warmup_left > 0
+        label = self.batches.draw_labels()
+        z = draw_for_images(len(label), self.random, self._latents)  # [N, Z]
+        weights = self.normalize_G(dict(self.G.named_parameters()))
+        leaves = {name: weight.detach().requires_grad_(not waits) for name, weight in weights.items()}
+        size = self.config.run.micro_batch or len(label)
+        total = torch.zeros((), device=self.device)
+        for z_part, label_part in zip(z.split(size), label.split(size), strict=True):
+            with torch.set_grad_enabled(not waits):
+                distance = frechet(self.generate(leaves, z_part, label_part), label_part)
+                distance = distance * (len(z_part) / len(label))
+            if not waits:
+                distance.backward()
+            total += distance.detach()
+        if not waits:
+            self.optimizer_G.zero_grad(set_to_none=True)
+            reached = [name for name, leaf in leaves.items() if leaf.grad is not None]
+            torch.autograd.backward(
+                [weights[name] for name in reached], [leaves[name].grad for name in reached]
+            )
+        return {"frechet": total}
+
+    def _set_rates(self) -> None:
+        """Learning rates of this step: rising from zero at the run's start, falling to zero at its end."""
+        config, factor = self.config.optimizer, 1.0
+        done = self.images_seen - self.images_at_start + config.batch
+        left = 1000 * self.config.run.total_kimg - self.images_seen
+        if config.rampup_kimg > 0:
+            factor *= min(1.0, done / (1000 * config.rampup_kimg))
+        if config.decay_kimg > 0:
+            factor *= 0.5 - 0.5 * math.cos(math.pi * min(1.0, left / (1000 * config.decay_kimg)))
+        for group in (*self.optimizer_G.param_groups, *self.optimizer_D.param_groups):
+            group["lr"] = factor * group["full_lr"]
+
+    def _frechet_loss(self) -> FrechetLoss | None:
+        if self.config.losses.frechet_weight == 0:
+            return None
+        dtype = torch.bfloat16 if self.config.run.precision == "bf16" else torch.float32
+        return FrechetLoss(FrozenTrunk(dtype).to(self.device), self.batches.each_once(), self.ranks)
 
     def _latents(self, n: int, generator: torch.Generator | None) -> Tensor:
         return torch.randn(n, self.latent_dim, generator=generator, device=self.device)
@@ -161,7 +224,7 @@ class Trainer:
     @torch.no_grad()
     def _check_finite(self, means: Mapping[str, float]) -> None:
         """Raises TrainingDivergedError if a loss or the norm of a weight is not finite."""
-        norms = torch._foreach_norm([*self.G.parameters(), *self._discriminators().parameters()])
+        norms = torch._foreach_norm([*self.G.parameters(), *self.discriminators().parameters()])
         values = {**means, "norm of all weights": float(torch.stack(list(norms)).sum())}
         if not all(math.isfinite(value) for value in values.values()):
             raise TrainingDivergedError(self.images_seen, values)
@@ -182,136 +245,52 @@ class Trainer:
             "config": self.config.to_dict(),
             "classes": list(self.classes),
             "images_seen": self.images_seen,
+            "images_at_start": self.images_at_start,
             "seconds_trained": self.seconds_trained,
             "warmup_left": self.warmup_left,
             "G": self.G.state_dict(),
             "G_ema": self.G_ema,
             "normalize_G": self.normalize_G.state_dict(),
-            "D": self._discriminators().state_dict(),
+            "D": self.discriminators().state_dict(),
             "optimizer_G": self.optimizer_G.state_dict(),
             "optimizer_D": self.optimizer_D.state_dict(),
+            "frechet": self.frechet.state_dict() if self.frechet is not None else None,
             "random": self.random.get_state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Raises RunInvalidError if the state is of other classes."""
-        self._check_classes(state)
+        self.check_classes(state)
         self.G.load_state_dict(state["G"])
         for name, value in state["G_ema"].items():
             self.G_ema[name].copy_(value)
         self.normalize_G.load_state_dict(state["normalize_G"])
-        self._discriminators().load_state_dict(state["D"])
+        self.discriminators().load_state_dict(state["D"])
         load_moments(self.optimizer_G, state["optimizer_G"])
         load_moments(self.optimizer_D, state["optimizer_D"])
+        if self.frechet is not None and state.get("frechet") is not None:
+            self.frechet.load_state_dict(state["frechet"])
         self.random.set_state(state["random"].cpu())
         self.images_seen = state["images_seen"]
+        self.images_at_start = state.get("images_at_start", 0)
         self.seconds_trained = state["seconds_trained"]
         self.warmup_left = state["warmup_left"]
 
-    def grow_from(self, state: Mapping[str, Any]) -> None:
-        """Start from a run at half the resolution: its averaged weights, and a correction of zero on top.
-
-        Raises RunInvalidError if the state is of other classes, or the networks do not fit.
-        """
-        self._check_classes(state)
-        smaller = dict(state["G_ema"])
-        own = dict(self.G.named_parameters())
-        if "to_rgb_half.weight" not in own:
-            raise RunInvalidError("growing needs generator.rgb_skip=true")
-        smaller["to_rgb_half.weight"] = smaller.pop("to_rgb.weight")
-        if unfit := _unfit(smaller, own):
-            raise RunInvalidError(f"{unfit[0]} of the smaller generator does not fit this one")
-        self._start_with(smaller, silent=(CORRECTION_GAIN,))
-        self.images_seen = state["images_seen"]
-        self.seconds_trained = state["seconds_trained"]
-
-    def _check_classes(self, state: Mapping[str, Any]) -> None:
+    def check_classes(self, state: Mapping[str, Any]) -> None:
+        """Raises RunInvalidError unless a state is of this run's classes, in their order."""
         if list(state["classes"]) != list(self.classes):
             raise RunInvalidError(
                 f"the run was trained on {state['classes']}, the data has {list(self.classes)}"
             )
 
-    def start_from(self, origin: Origin) -> bool:
-        """Start from a published checkpoint: its weights, and nothing of what it lacks.
-
-        Whether discriminators that it kept go on: they do if they are of these classes and settings.
-
-        What a checkpoint of other classes knew of them starts anew; noise and refinements that it did not
-        have start silent.
-        Raises RunInvalidError if the networks do not fit.
-        """
-        weights = dict(origin.weights)
-        if origin.manifest.classes != self.classes:
-            del weights[CLASS_INPUT]
-        own = dict(self.G.named_parameters())
-        lacking = [name for name in own if name not in weights and name != CLASS_INPUT]
-        silent = [name for name in lacking if "noise" in name]
-        fresh = [name for name in lacking if name.startswith("refine.")]
-        unfit = [*_unfit(weights, own), *(name for name in lacking if name not in (*silent, *fresh))]
-        if unfit:
-            raise RunInvalidError(f"{min(unfit)} of {origin.manifest.reference} does not fit this generator")
-        self._start_with({name: self._at_fresh_norm(name, value) for name, value in weights.items()}, silent)
-        self.images_seen = origin.manifest.training.images_seen
-        self.seconds_trained = 3600 * origin.manifest.training.hours
-        return self._take_kept_discriminators(origin)
-
-    def take_discriminators(self, state: Mapping[str, Any]) -> None:
-        """Go on with the discriminators of another run, and the moments of their optimiser.
-
-        Raises RunInvalidError if they are of other classes or settings.
-        """
-        self._check_classes(state)
-        try:
-            self._discriminators().load_state_dict(state["D"])
-        except RuntimeError as error:
-            reason = str(error).splitlines()[-1].strip()
-            raise RunInvalidError(f"the run's discriminators are not this run's: {reason}") from error
-        load_moments(self.optimizer_D, state["optimizer_D"])
-
-    def _take_kept_discriminators(self, origin: Origin) -> bool:
-        """Go on with those a checkpoint kept; whether it did, and they are of these classes and settings."""
-        own = self._discriminators()
-        if origin.discriminators is None or origin.manifest.classes != self.classes:
-            return False
-        expected = {name: value for name, value in own.state_dict().items() if isinstance(value, Tensor)}
-        trained = {name for name, parameter in own.named_parameters() if parameter.requires_grad}
-        if _unfit(origin.discriminators, expected) or not trained <= origin.discriminators.keys():
-            return False
-        own.load_state_dict(origin.discriminators, strict=False)
-        return True
-
-    @torch.no_grad()
-    def _at_fresh_norm(self, name: str, weight: Tensor) -> Tensor:
-        """A folded weight that spectral norm divides, enlarged to the Frobenius norm of a fresh network's.
-
-        Its scale changes no image then, only how far a learning rate moves it: folded, weights of few large
-        singular values are four times smaller than fresh ones, and would be shaken by rates that suit those.
-        """
-        if name not in self.normalize_G.names:
-            return weight
-        fresh, folded = self.G.get_parameter(name).norm(), weight.norm()
-        enlarged: Tensor = weight * (fresh / folded).clamp(min=1)
-        return enlarged if folded > 0 else weight
-
-    @torch.no_grad()
-    def _start_with(self, weights: Mapping[str, Tensor], silent: Iterable[str]) -> None:
-        """Take `weights` into the generator and its average, and zero for the parameters named `silent`."""
-        own = dict(self.G.named_parameters())
-        for name, value in weights.items():
-            own[name].copy_(value)
-        for name in silent:
-            own[name].zero_()
-        self.normalize_G(own, iterations=EXPORT_POWER_ITERATIONS)
-        for name, parameter in own.items():
-            self.G_ema[name].copy_(parameter)
-
-    def _discriminators(self) -> nn.ModuleList:
+    def discriminators(self) -> nn.ModuleList:
+        """All that the run's adversaries train, and keep; empty where there are none."""
         return nn.ModuleList(adversary.module for adversary in self.adversaries)
 
     def _share_statistics(self) -> None:
         """Give every rank the mean of what each keeps of its own images, such as LeCam's anchors."""
         if self.ranks.size > 1:
-            self.ranks.average([b for b in self._discriminators().buffers() if b.is_floating_point()])
+            self.ranks.average([b for b in self.discriminators().buffers() if b.is_floating_point()])
 
     @torch.no_grad()
     def _average_weights(self, batch: int) -> None:
@@ -321,11 +300,6 @@ class Trainer:
         names = list(self.G_ema)
         live = dict(self.G.named_parameters())
         torch._foreach_lerp_([self.G_ema[n] for n in names], [live[n].detach() for n in names], 1 - decay)
-
-
-def _unfit(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
-    """Names of weights that the network does not have, or in another shape."""
-    return [name for name, value in weights.items() if name not in own or own[name].shape != value.shape]
 
 
 def make_adversaries(config: TrainConfig, class_count: int, trainer: Trainer) -> list[Adversary]:
@@ -349,8 +323,12 @@ def _optimizer(module: nn.Module, lr: float, config: TrainConfig) -> torch.optim
     trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
     factors = {name: _lr_factor(name, config) for name in trained}
     groups: list[dict[str, Any]] = [
-        {"params": [p for name, p in trained.items() if factors[name] == factor], "lr": factor * lr}
-        for factor in sorted(set(factors.values()), reverse=True)
+        {
+            "params": [p for name, p in trained.items() if factors[name] == factor],
+            "lr": factor * lr,
+            "full_lr": factor * lr,
+        }
+        for factor in sorted(set(factors.values()) or {1.0}, reverse=True)
     ]
     if config.optimizer.kind == "sgd":
         return torch.optim.SGD(groups, lr=lr, fused=True)
@@ -368,7 +346,7 @@ def _lr_factor(name: str, config: TrainConfig) -> float:
 
 def load_moments(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """The state's moments; rates are those of the configuration, which may have changed since."""
-    names: tuple[str, ...] = ("lr", "betas", "weight_decay")
+    names: tuple[str, ...] = ("lr", "full_lr", "betas", "weight_decay")
     rates = [{n: group[n] for n in names if n in group} for group in optimizer.param_groups]
     optimizer.load_state_dict(state)
     for group, rate in zip(optimizer.param_groups, rates, strict=True):

@@ -19,6 +19,7 @@ from training.recorder import Recorder
 from training.run_dir import RunDir
 from training.run_page import write_run_page
 from training.scoring import Scorer
+from training.starting import grow_from, start_from, take_discriminators
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,8 @@ def run(request: RunRequest, ranks: Ranks | None = None) -> RunDir:
         run_dir = _start(request, trainer, dataset)
     writes = run_dir if ranks.is_first else None
     scorer = Scorer.for_run(trainer.config, dataset) if writes and trainer.config.run.score_images else None
-    overfitting = OverfittingCheck.for_run(unseen.without(request.hidden)) if scorer else None
+    is_judged = bool(scorer and trainer.adversaries)
+    overfitting = OverfittingCheck.for_run(unseen.without(request.hidden)) if is_judged else None
     total = int(trainer.config.run.total_kimg * 1000)
     progress = TrainingProgress(trainer.config.recipe, total, trainer.images_seen, end, shown=ranks.is_first)
     recorder = Recorder(trainer, writes, scorer, progress, overfitting)
@@ -108,15 +110,15 @@ def _start(request: RunRequest, trainer: Trainer, dataset: Dataset) -> RunDir:
     if request.grow:
         parent = RunDir.open(request.grow)
         state = parent.load_state()
-        trainer.grow_from(state)
+        grow_from(trainer, state)
         how, origin = "grown", {"grown_from": _origin(parent, state)}
     if request.init:
-        kept = trainer.start_from(request.init)
+        kept = start_from(trainer, request.init)
         how, origin = "initialized", {"initialized_from": request.init.describe() | {"discriminators": kept}}
     if request.discriminators:
         source = RunDir.open(request.discriminators)
         state = source.load_state()
-        trainer.take_discriminators(state)
+        take_discriminators(trainer, state)
         origin["discriminators_of"] = {"run": source.path.resolve().name, "images_seen": state["images_seen"]}
     if not trainer.ranks.is_first:
         return RunDir(request.out)

@@ -28,6 +28,42 @@ def mixed_channels(channels: FeatureChannels) -> FeatureChannels:
     return channels[0], *channels[:3]
 
 
+class FrozenTrunk(nn.Module):
+    """EfficientNet-Lite0 on images [N, 3, H, W] in [-1, 1]; frozen, channels last, in and out in `dtype`.
+
+    Gradients reach the images.
+    """
+
+    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.network = load_efficientnet_lite(0)
+        self.dtype = dtype
+        self.requires_grad_(False).eval().to(dtype).to(memory_format=torch.channels_last)
+
+    def train(self, mode: bool = True) -> "FrozenTrunk":
+        """Always in eval mode: the batch statistics are the pretrained ones."""
+        del mode
+        return super().train(False)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Maps of TAP_CHANNELS channels at strides 4, 8, 16, 32."""
+        x = images.to(dtype=self.dtype, memory_format=torch.channels_last)
+        network: Any = self.network  # the library has no types and no public name for its parts
+        x = network._swish(network._bn0(network._conv_stem(x)))
+        taps = []
+        for index, block in enumerate(network._blocks):
+            x = block(x)
+            if index in TAP_BLOCKS:
+                taps.append(x)
+        return taps
+
+    def head(self, last_tap: Tensor) -> Tensor:
+        """The last convolution's map, of 1280 channels, from the last of `forward`'s."""
+        network: Any = self.network
+        features: Tensor = network._swish(network._bn1(network._conv_head(last_tap)))
+        return features
+
+
 class FrozenFeatures(nn.Module):
     """Images [N, 3, H, W] in [-1, 1] -> four maps of `mixed_channels(channels)` at strides 2, 4, 8, 16.
 
@@ -37,14 +73,13 @@ class FrozenFeatures(nn.Module):
 
     def __init__(self, channels: FeatureChannels, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.trunk = load_efficientnet_lite(0)
+        self.trunk = FrozenTrunk(dtype)
         self.channel_mix = nn.ModuleList(
             nn.Conv2d(a, b, 1) for a, b in zip(TAP_CHANNELS, channels, strict=True)
         )
         self.scale_mix = nn.ModuleList(
             nn.Conv2d(a, b, 1) for a, b in zip(channels, mixed_channels(channels), strict=True)
         )
-        self.dtype = dtype
         self.requires_grad_(False).eval().to(dtype).to(memory_format=torch.channels_last)
 
     def train(self, mode: bool = True) -> "FrozenFeatures":
@@ -53,7 +88,7 @@ class FrozenFeatures(nn.Module):
         return super().train(False)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        return self.mix(self.taps(images))
+        return self.mix(self.trunk(images))
 
     def mix(self, taps: list[Tensor]) -> list[Tensor]:
         """The trunk's maps, mixed at random across channels, then from coarse to fine."""
@@ -64,18 +99,6 @@ class FrozenFeatures(nn.Module):
             doubled = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=True)
             outputs.append(self.scale_mix[scale](doubled))
         return outputs[::-1]
-
-    def taps(self, images: Tensor) -> list[Tensor]:
-        """The trunk's maps of TAP_CHANNELS channels at strides 4, 8, 16, 32."""
-        x = images.to(dtype=self.dtype, memory_format=torch.channels_last)
-        trunk: Any = self.trunk  # the library has no types and no public name for its parts
-        x = trunk._swish(trunk._bn0(trunk._conv_stem(x)))
-        taps = []
-        for index, block in enumerate(trunk._blocks):
-            x = block(x)
-            if index in TAP_BLOCKS:
-                taps.append(x)
-        return taps
 
 
 class ScaleHead(nn.Module):

@@ -33,7 +33,7 @@ def test_trunk_and_mixing_have_the_published_sizes(features: FrozenFeatures) -> 
 def test_maps_have_the_published_channels_and_strides(features: FrozenFeatures) -> None:
     images = torch.zeros(1, 3, 64, 64)
 
-    assert [tuple(tap.shape[1:]) for tap in features.taps(images)] == [
+    assert [tuple(tap.shape[1:]) for tap in features.trunk(images)] == [
         (channels, 64 // stride, 64 // stride)
         for channels, stride in zip(TAP_CHANNELS, (4, 8, 16, 32), strict=True)
     ]

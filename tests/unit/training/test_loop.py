@@ -17,6 +17,7 @@ from training.errors import RunInvalidError, TrainingDivergedError
 from training.loop import GAIN_LR_FACTOR, Tick, Trainer
 from training.presets import preset
 from training.run_dir import RunDir
+from training.starting import grow_from
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +167,7 @@ def test_grown_generator_starts_with_the_smaller_ones_image(datasets: Mapping[in
     large = build(datasets, "generator.rgb_skip=true", "optimizer.warmup_kimg=0.008", resolution=32)
     z, label = torch.randn(4, 8), torch.eye(4)
 
-    large.grow_from(small.state_dict())
+    grow_from(large, small.state_dict())
 
     with torch.no_grad():
         before, after = (t.export_generator()(z, label) for t in (small, large))
@@ -190,7 +191,7 @@ def test_growing_into_what_does_not_fit_is_refused(
     datasets: Mapping[int, Dataset], settings: tuple[str, ...], message: str
 ) -> None:
     with pytest.raises(RunInvalidError, match=message):
-        build(datasets, *settings).grow_from(build(datasets, resolution=16).state_dict())
+        grow_from(build(datasets, *settings), build(datasets, resolution=16).state_dict())
 
 
 def test_growing_a_generator_of_other_classes_is_refused(datasets: Mapping[int, Dataset]) -> None:
@@ -198,7 +199,7 @@ def test_growing_a_generator_of_other_classes_is_refused(datasets: Mapping[int, 
     state["classes"] = [*state["classes"][:-1], "another"]
 
     with pytest.raises(RunInvalidError, match=r"was trained on .*'another'"):
-        build(datasets, "generator.rgb_skip=true").grow_from(state)
+        grow_from(build(datasets, "generator.rgb_skip=true"), state)
 
 
 def test_fresh_discriminator_learns_alone_at_first(datasets: Mapping[int, Dataset]) -> None:

@@ -14,6 +14,7 @@ from training.plan import Wish, plan
 from training.presets import preset
 from training.run_dir import RunDir
 from training.runner import RunRequest, load_split, run
+from training.starting import start_from, take_discriminators
 
 TINY = (
     "discriminator.kind=pixel",
@@ -43,7 +44,7 @@ def trainer_from(origin: Origin, smears: Path, *settings: str) -> Trainer:
     config = plan(wish).config
     assert config.recipe == "smoke"
     trainer = Trainer(config, load_split(config, smears)[0])  # type: ignore[arg-type]
-    trainer.start_from(origin)
+    start_from(trainer, origin)
     return trainer
 
 
@@ -74,7 +75,7 @@ def test_weights_under_spectral_norm_start_at_least_as_large_as_fresh_ones(
     trainer = Trainer(config, load_split(config, smears)[0])  # type: ignore[arg-type]
     fresh = {name: parameter.norm() for name, parameter in trainer.G.named_parameters()}
 
-    trainer.start_from(origin)
+    start_from(trainer, origin)
 
     own = dict(trainer.G.named_parameters())
     enlarged: list[bool] = []
@@ -172,7 +173,7 @@ def test_discriminators_of_other_networks_are_refused_in_one_line(store: str, sm
     trainer = trainer_from(load_origin("first", store), smears, "discriminator.base_channels=8")
 
     with pytest.raises(RunInvalidError, match=r"^the run's discriminators are not this run's: [^\n]*$"):
-        trainer.take_discriminators(state)
+        take_discriminators(trainer, state)
 
 
 def test_discriminators_need_the_generator_they_judge(smears: Path) -> None:
