@@ -298,4 +298,6 @@ def _checked(name: str, hint: Any, value: Any) -> Any:
     try:
         return TypeAdapter(hint).validate_python(value)
     except ValidationError as error:
+        if value is None:  # what `_parse` makes of the bare word, which is also the name of some choices
+            return _checked(name, hint, "none")
         raise ConfigInvalidError(f"{name} {value!r}: {error.errors()[0]['msg']}") from None

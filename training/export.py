@@ -113,7 +113,7 @@ def trained_by_run(run_dir: RunDir, state_file: str = "state.pt") -> TrainedGene
         run=config.run,
         images_seen=state["images_seen"],
         seconds_trained=state["seconds_trained"],
-        discriminators=encode_discriminators(state),
+        discriminators=encode_discriminators(state) if state["D"] else None,
     )
 
 

@@ -111,3 +111,22 @@ def test_mean_colours_leave_invented_pixels_out() -> None:
     seen = data.images[:2][~data.invented[:2]].mean(axis=0)
     assert colours.shape == (2, 3)
     assert colours[0].tolist() == pytest.approx((seen / 127.5 - 1).tolist(), abs=1e-5)
+
+
+def test_labels_come_as_those_of_images_do() -> None:
+    batches, again = build(dataset(3, 9)), build(dataset(3, 9))
+
+    assert torch.equal(batches.draw_labels(), again.draw()[2])
+
+
+def test_every_image_comes_once_in_a_symmetry_of_its_own() -> None:
+    data = dataset(70, 30)
+
+    parts = list(build(data, **{"data.flips": True, "data.rot90": True}).each_once())
+
+    images, labels = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+    assert torch.equal(labels.argmax(dim=1), torch.from_numpy(data.labels))
+    upright = torch.from_numpy(data.images).permute(0, 3, 1, 2).float() / 127.5 - 1
+    torch.testing.assert_close(images.mean(dim=(2, 3)), upright.mean(dim=(2, 3)))
+    torch.testing.assert_close(images[0], upright[0])
+    torch.testing.assert_close(images[7], upright[7].flip([1, 2]).transpose(1, 2))

@@ -29,6 +29,7 @@ def test_setting_changes_its_field_and_no_other() -> None:
     [
         ("generator.attention_resolutions=[64, 128]", (64, 128)),
         ("generator.attention_resolutions=none", None),
+        ("generator.attention_sites=none", "none"),
         ("generator.rgb_skip=true", True),
         ("generator.base_channels=8", 8),
     ],
@@ -56,6 +57,9 @@ def test_values_are_read_as_toml(setting: str, value: object) -> None:
         ("optimizer.beta2=1", "optimizer.beta2 1: .* less than 1"),
         ("run.total_kimg=inf", "run.total_kimg inf is not a finite number"),
         ("run.score_images=1", "run.score_images 1 is not 0 or at least 2"),
+        ("discriminator.kind=none", "leaves nothing to learn from: losses.frechet_weight is 0"),
+        ("run.micro_batch=8", "run.micro_batch 8: with discriminator.kind=none only"),
+        ("run.micro_batch=-1", "run.micro_batch -1"),
         ("optimizer.batch=0", "optimizer.batch 0"),
         ("generator.base_channels=-4", r"generator\.base_channels -4: .* greater than or equal to 1"),
         ("generator.attention_groups=0", r"generator\.attention_groups 0: "),

@@ -1,7 +1,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,10 +14,14 @@ from tests.smears import make_smear_dataset
 from training.config import TrainConfig
 from training.data import Dataset, load_dataset
 from training.errors import RunInvalidError, TrainingDivergedError
+from training.frechet_loss import ClassTransport, FrechetLoss
 from training.loop import GAIN_LR_FACTOR, Tick, Trainer
 from training.presets import preset
 from training.run_dir import RunDir
 from training.starting import grow_from
+
+MATCHING = ("losses.frechet_weight=1", "optimizer.warmup_kimg=0")
+"""Of a run without discriminators."""
 
 
 @pytest.fixture(scope="module")
@@ -108,11 +112,14 @@ def test_same_seed_gives_the_same_losses_and_another_seed_others(datasets: Mappi
     assert first[0] != other[0]
 
 
-@pytest.mark.parametrize(("kind", "resolution"), [("pixel", 32), ("combined", 64)])
+@pytest.mark.parametrize(("kind", "resolution"), [("pixel", 32), ("combined", 64), ("none", 64)])
 def test_resumed_run_equals_one_that_never_stopped(
     datasets: Mapping[int, Dataset], tmp_path: Path, kind: str, resolution: int
 ) -> None:
-    settings = ("losses.r1_every=3", "losses.lecam_weight=0.1", "augment.policy=color,translation,cutout")
+    policy = "augment.policy=color,translation,cutout"
+    settings: tuple[str, ...] = ("losses.r1_every=3", "losses.lecam_weight=0.1", policy)
+    if kind == "none":
+        settings = (*MATCHING, "run.micro_batch=4", "optimizer.rampup_kimg=0.016")
     whole = build(datasets, *settings, resolution=resolution, kind=kind)
     stopped = build(datasets, *settings, resolution=resolution, kind=kind)
     run_dir = RunDir.create(tmp_path / "run", stopped.config, datasets[resolution], stopped.device)
@@ -127,6 +134,83 @@ def test_resumed_run_equals_one_that_never_stopped(
     assert continued == unbroken[2:]
     ours, theirs = resumed.state_dict(), whole.state_dict()
     assert_same({**ours, "config": None}, {**theirs, "config": None})
+
+
+@pytest.fixture
+def short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The distance asks something after a few images."""
+    monkeypatch.setattr("training.frechet_loss.WINDOW", 4)
+
+
+@pytest.mark.usefixtures("short_windows")
+def test_generator_learns_from_the_distance_alone(datasets: Mapping[int, Dataset]) -> None:
+    trainer = build(datasets, *MATCHING, resolution=64, kind="none")
+    before = snapshot(dict(trainer.G.named_parameters()))
+
+    rows = train(trainer, 2)
+
+    assert trainer.adversaries == []
+    assert trainer.images_seen == 16
+    assert rows[-1].keys() == {"frechet"}
+    assert rows[-1]["frechet"] > 0
+    unmoved = [name for name, new in trainer.G.named_parameters() if torch.equal(before[name], new)]
+    assert unmoved == []
+
+
+@pytest.mark.usefixtures("short_windows")
+def test_parts_of_a_batch_give_its_gradient(datasets: Mapping[int, Dataset]) -> None:
+    first = build(datasets, *MATCHING, resolution=64, kind="none")
+    train(first, 1)  # the moments are known from here on
+    gradients = []
+    for part in (0, 4):
+        trainer = build(datasets, *MATCHING, f"run.micro_batch={part}", resolution=64, kind="none")
+        trainer.load_state_dict(first.state_dict())
+        for transport in cast("FrechetLoss", trainer.frechet).transports:
+            cast("ClassTransport", transport).images_since_fit = -64  # no fit between the parts
+        trainer.step()
+        gradients.append({name: cast("Tensor", p.grad) for name, p in trainer.G.named_parameters()})
+
+    whole, parts = gradients
+    for name, gradient in whole.items():
+        torch.testing.assert_close(parts[name], gradient, rtol=2e-2, atol=1e-2 * float(gradient.abs().max()))
+
+
+@pytest.mark.usefixtures("short_windows")
+def test_distance_learns_alone_at_first(datasets: Mapping[int, Dataset]) -> None:
+    trainer = build(datasets, *MATCHING, "optimizer.warmup_kimg=0.016", resolution=64, kind="none")
+    before = snapshot(dict(trainer.G.named_parameters()))
+
+    train(trainer, 2)
+
+    assert trainer.images_seen == 0
+    assert all(torch.equal(before[name], p) for name, p in trainer.G.named_parameters())
+    train(trainer, 1)
+    assert trainer.images_seen == 8
+
+
+@pytest.mark.usefixtures("short_windows")
+def test_distance_beside_a_discriminator_is_told(datasets: Mapping[int, Dataset]) -> None:
+    trainer = build(datasets, "losses.frechet_weight=0.5", resolution=64, kind="projected")
+
+    rows = train(trainer, 2)
+
+    assert {"loss_G", "loss_D", "frechet"} <= rows[-1].keys()
+    assert rows[-1]["frechet"] > 0
+
+
+def test_rates_rise_at_the_start_and_fall_to_zero_at_the_end(datasets: Mapping[int, Dataset]) -> None:
+    trainer = build(
+        datasets, "run.total_kimg=0.064", "optimizer.rampup_kimg=0.016", "optimizer.decay_kimg=0.032"
+    )
+    full = trainer.config.optimizer.generator_lr
+
+    rates = []
+    for _ in range(8):
+        trainer.step()
+        rates.append([o.param_groups[0]["lr"] / full for o in (trainer.optimizer_G, trainer.optimizer_D)])
+
+    expected = [0.5, 1, 1, 1, 1, 0.5 + 0.5 * 0.5**0.5, 0.5, 0.5 - 0.5 * 0.5**0.5]
+    np.testing.assert_allclose(rates, np.array([expected, expected]).T, rtol=1e-6)
 
 
 def test_averaged_weights_follow_their_closed_form(datasets: Mapping[int, Dataset]) -> None:

@@ -1,0 +1,136 @@
+import pytest
+import torch
+from torch import Tensor
+
+from training.discriminators.projected import FrozenTrunk
+from training.evaluation.frechet import frechet_distance
+from training.frechet_loss import REFIT_IMAGES, WINDOW, ClassTransport, FrechetLoss
+
+FEATURES = 6
+
+
+def labels(count: int, class_count: int = 2) -> Tensor:
+    return torch.eye(class_count)[torch.arange(count) % class_count]
+
+
+def gaussian(count: int, *, seed: int, shift: float = 0.0, scale: float = 1.0) -> Tensor:
+    """Correlated features whose spread differs from direction to direction."""
+    random = torch.Generator().manual_seed(seed)
+    mix = torch.randn(FEATURES, FEATURES, generator=torch.Generator().manual_seed(0))
+    return shift + scale * torch.randn(count, FEATURES, generator=random) @ mix
+
+
+def followed(real: Tensor, generated: Tensor, label: Tensor) -> ClassTransport:
+    """Maps fitted to all of `generated`, which come in batches of 16."""
+    transport = ClassTransport(real, label)
+    for rows, of in zip(generated.split(16), label.split(16), strict=True):
+        transport.observe(rows, of)
+    transport.images_since_fit = REFIT_IMAGES
+    transport.observe(generated[:2], label[:2])
+    return transport
+
+
+def test_value_is_the_frechet_distance_over_the_real_variance() -> None:
+    real, label = gaussian(4096, seed=1), labels(4096)
+    generated = gaussian(4096, seed=2, shift=0.5, scale=1.3)
+
+    transport = followed(real, generated, label)
+
+    for k in range(2):
+        own = label[:, k] > 0
+        expected = frechet_distance(generated[own].numpy(), real[own].numpy()) / real[own].var(dim=0).sum()
+        assert float(transport(generated[own], label[own])) == pytest.approx(float(expected), rel=0.15)
+
+
+def test_carried_features_have_the_moments_of_real_ones() -> None:
+    real, label = gaussian(4096, seed=1), labels(4096)
+    generated = gaussian(4096, seed=2, shift=-1.0, scale=0.5)
+
+    carried = followed(real, generated, label).carried(generated, label)
+
+    spread = real.std(dim=0)
+    assert ((carried.mean(dim=0) - real.mean(dim=0)).abs() / spread).max() < 0.1
+    torch.testing.assert_close(carried.T.cov(), real.T.cov(), rtol=0.25, atol=0.25)
+
+
+def test_gradient_leads_to_where_features_are_carried() -> None:
+    real, label = gaussian(2048, seed=1), labels(2048)
+    generated = gaussian(2048, seed=2, shift=2.0)
+    transport = followed(real, generated, label)
+    features, of = generated[:8].requires_grad_(), label[:8]
+
+    transport(features, of).backward()
+
+    assert features.grad is not None
+    away = features.detach() - transport.carried(features.detach(), of)
+    similarity = torch.cosine_similarity(features.grad, away)
+    torch.testing.assert_close(similarity, torch.ones(8), rtol=0, atol=1e-4)
+
+
+def test_classes_have_maps_of_their_own() -> None:
+    label = labels(2048)
+    real = gaussian(2048, seed=1) + 10 * label[:, 1:]
+
+    transport = followed(real, gaussian(2048, seed=2), label)
+
+    moved = transport.carried(torch.zeros(2, FEATURES), torch.eye(2)).mean(dim=1)
+    assert moved[0] == pytest.approx(0, abs=0.5)
+    assert moved[1] == pytest.approx(10, abs=0.5)
+
+
+def test_nothing_is_asked_of_a_class_before_half_a_window_of_it_was_seen() -> None:
+    real, label = gaussian(64, seed=1), labels(64)
+    transport = ClassTransport(real, label)
+    far = gaussian(REFIT_IMAGES, seed=2, shift=9.0)
+
+    values = []
+    for _ in range(WINDOW // REFIT_IMAGES + 1):
+        transport.observe(far, label)
+        values.append(float(transport(far, label)))
+
+    assert values[0] == 0
+    assert values[-1] > 0
+
+
+def test_mean_that_moves_while_the_generator_learns_is_no_variance() -> None:
+    real, label = gaussian(2048, seed=1), labels(2048)
+    drift = torch.linspace(0, 4, 2048)[:, None]
+
+    drifting = followed(real, gaussian(2048, seed=2) + drift, label)
+    still = followed(real, gaussian(2048, seed=2), label)
+
+    variances = [t.covariance.diagonal(dim1=1, dim2=2).sum() for t in (drifting, still)]
+    assert variances[0] / variances[1] == pytest.approx(1, abs=0.15)
+
+
+def test_images_like_the_real_ones_are_nearer_than_others() -> None:
+    random = torch.Generator().manual_seed(0)
+    real = torch.rand(16, 3, 64, 64, generator=random) - 0.5
+    label = labels(16)
+    loss = FrechetLoss(FrozenTrunk(), [(real[:8], label[:8]), (real[8:], label[8:])])
+
+    values = []
+    for shift in (0.0, 0.4):
+        images = (real + shift).requires_grad_()
+        for _ in range(WINDOW // 8):  # eight of each class at a time
+            value = loss(images, label)
+        value.backward()
+        assert images.grad is not None
+        assert torch.isfinite(images.grad).all()
+        values.append(float(value.detach()))
+
+    assert 0 <= values[0] < values[1]
+
+
+def test_state_goes_on_where_it_was() -> None:
+    real, label = gaussian(512, seed=1), labels(512)
+    first = followed(real, gaussian(512, seed=2), label)
+    second = ClassTransport(real, label)
+
+    second.load_state_dict(first.state_dict())
+
+    for rows in gaussian(64, seed=3).split(16):
+        for transport in (first, second):
+            transport.observe(rows, label[:16])
+    assert torch.equal(first.map, second.map)
+    assert torch.equal(first.covariance, second.covariance)
