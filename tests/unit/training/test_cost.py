@@ -41,6 +41,16 @@ def test_batch_changes_memory_and_not_flops() -> None:
     assert small.memory_bytes < large.memory_bytes < 4 * small.memory_bytes
 
 
+def test_run_without_discriminators_costs_its_generator_and_the_frozen_network() -> None:
+    settings = ["run.resolution=64", "optimizer.batch=8", "run.micro_batch=4"]
+
+    cost = measure_cost(preset("frechet").with_settings(settings), 2)
+
+    assert cost.discriminator_parameters == cost.discriminator_flops == 0
+    assert cost.frozen_parameters > 3e6
+    assert cost.step_flops > 3 * cost.generator_flops > 0  # the generator's step, not one in which it waits
+
+
 def test_rate_is_what_the_calibration_allows() -> None:
     cost = measure_cost(tiny_config(), 2)
     choice = Choice("fp32", "contiguous", flops_per_second=1e9)
