@@ -168,6 +168,8 @@ class OptimizerConfig:
     beta1: Decay = 0.0
     beta2: Decay = 0.99
     batch: int = 64
+    micro_batch: Annotated[int, Field(ge=0)] = 0
+    """Images a forward pass takes of a batch where there is no discriminator; 0 takes them all."""
     ema_kimg: Weight = 20.0
     ema_rampup: Weight = 0.05
     warmup_kimg: Weight = 0.0
@@ -192,8 +194,6 @@ class RunConfig:
     seed: Seed = 2077
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     memory_format: Literal["auto", "contiguous", "channels_last"] = "contiguous"
-    micro_batch: Annotated[int, Field(ge=0)] = 0
-    """Images a forward pass takes of a batch where there is no discriminator; 0 takes them all."""
     compile: bool = False
     """Fuse the generator's element-wise work with `torch.compile`; needs a C++ compiler and a minute."""
     tick_kimg: float = 0.512
@@ -229,7 +229,7 @@ class TrainConfig(Configuration):
             raise ConfigInvalidError("discriminator.head_channels needs 5 widths")
 
     def _check_judges(self) -> None:
-        kind, batch, part = self.discriminator.kind, self.optimizer.batch, self.run.micro_batch
+        kind, batch, part = self.discriminator.kind, self.optimizer.batch, self.optimizer.micro_batch
         if self.run.resolution < 64 and (kind != "pixel" or self.losses.frechet_weight > 0):
             judge = "losses.frechet_weight" if kind in ("pixel", "none") else f"discriminator.kind={kind}"
             raise ConfigInvalidError(
@@ -241,7 +241,7 @@ class TrainConfig(Configuration):
             )
         if part > 0 and (kind != "none" or batch % part):
             raise ConfigInvalidError(
-                f"run.micro_batch {part}: with discriminator.kind=none only, dividing optimizer.batch {batch}"
+                f"optimizer.micro_batch {part}: with discriminator.kind=none only, dividing optimizer.batch {batch}"
             )
 
 

@@ -156,7 +156,7 @@ class Trainer:
         z = draw_for_images(len(label), self.random, self._latents)  # [N, Z]
         weights = self.normalize_G(dict(self.G.named_parameters()))
         leaves = {name: weight.detach().requires_grad_(not waits) for name, weight in weights.items()}
-        size = self.config.run.micro_batch or len(label)
+        size = self.config.optimizer.micro_batch or len(label)
         total = torch.zeros((), device=self.device)
         for z_part, label_part in zip(z.split(size), label.split(size), strict=True):
             with torch.set_grad_enabled(not waits):

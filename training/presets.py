@@ -157,12 +157,13 @@ def frechet() -> TrainConfig:
             beta1=0.5,
             beta2=0.999,
             batch=64,
+            micro_batch=8,
             ema_kimg=0.7,
             warmup_kimg=2.048,
             rampup_kimg=1.28,
             decay_kimg=16.0,
         ),
-        run=RunConfig(total_kimg=24.0, precision="auto", memory_format="auto", compile=True, micro_batch=8),
+        run=RunConfig(total_kimg=24.0, precision="auto", memory_format="auto", compile=True),
     )
 
 

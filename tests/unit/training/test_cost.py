@@ -42,7 +42,7 @@ def test_batch_changes_memory_and_not_flops() -> None:
 
 
 def test_run_without_discriminators_costs_its_generator_and_the_frozen_network() -> None:
-    settings = ["run.resolution=64", "optimizer.batch=8", "run.micro_batch=4"]
+    settings = ["run.resolution=64", "optimizer.batch=8", "optimizer.micro_batch=4"]
 
     cost = measure_cost(preset("frechet").with_settings(settings), 2)
 

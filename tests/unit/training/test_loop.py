@@ -119,7 +119,7 @@ def test_resumed_run_equals_one_that_never_stopped(
     policy = "augment.policy=color,translation,cutout"
     settings: tuple[str, ...] = ("losses.r1_every=3", "losses.lecam_weight=0.1", policy)
     if kind == "none":
-        settings = (*MATCHING, "run.micro_batch=4", "optimizer.rampup_kimg=0.016")
+        settings = (*MATCHING, "optimizer.micro_batch=4", "optimizer.rampup_kimg=0.016")
     whole = build(datasets, *settings, resolution=resolution, kind=kind)
     stopped = build(datasets, *settings, resolution=resolution, kind=kind)
     run_dir = RunDir.create(tmp_path / "run", stopped.config, datasets[resolution], stopped.device)
@@ -163,7 +163,7 @@ def test_parts_of_a_batch_give_its_gradient(datasets: Mapping[int, Dataset]) -> 
     train(first, 1)  # the moments are known from here on
     gradients = []
     for part in (0, 4):
-        trainer = build(datasets, *MATCHING, f"run.micro_batch={part}", resolution=64, kind="none")
+        trainer = build(datasets, *MATCHING, f"optimizer.micro_batch={part}", resolution=64, kind="none")
         trainer.load_state_dict(first.state_dict())
         for transport in cast("FrechetLoss", trainer.frechet).transports:
             cast("ClassTransport", transport).images_since_fit = -64  # no fit between the parts
