@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any, Final, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.discriminators.projected import FrozenTrunk
@@ -24,7 +25,9 @@ MEAN_WINDOW: Final = 256
 """The same in their mean, which settles on fewer images. Moves follow it: as it lags, a generator that learns
 fast runs past the real mean and back."""
 DIRECTIONS: Final = 96
-"""Directions in which covariances are compared; what lies beside them is scaled as a whole."""
+"""Directions in which covariances of images are compared; what lies beside them is scaled as a whole."""
+CELL_DIRECTIONS: Final = 192
+"""The same for parts of images, of which there are many more."""
 REFIT_IMAGES: Final = 64
 """Images, all classes together, from one fit of the maps to the next."""
 BASIS_FITS: Final = 16
@@ -34,14 +37,14 @@ SHRINKAGE: Final = 1e-3
 
 
 class FrechetLoss(nn.Module):
-    """Sum over two sets of features of the Frechet distance within classes, over the real variance.
+    """Sum over three sets of features of the Frechet distance within classes, over the real variance.
 
-    The sets: mean and spread of every channel at four strides of the frozen network, and its pooled last
-    convolution. real: images [N, 3, H, W] in [-1, 1] and one-hot labels [N, K], in batches, each image once.
+    The sets, of a frozen network: mean and spread of every channel at four strides, over the image (texture);
+    the same over each cell of the coarsest map (parts); the pooled last convolution (content). What is wrong
+    in one place of an image hardly moves its mean, but stands out among the parts of real ones.
+    real: images [N, 3, H, W] in [-1, 1] and one-hot labels [N, K], in batches, each image once.
     A fit of the maps waits for the device.
     """
-
-    texture_scale: Tensor
 
     def __init__(
         self, trunk: FrozenTrunk, real: Iterable[tuple[Tensor, Tensor]], ranks: Ranks | None = None
@@ -49,15 +52,18 @@ class FrechetLoss(nn.Module):
         super().__init__()
         self._trunk = (trunk,)  # frozen, and no part of the state
         self.ranks = ranks or Ranks()
-        seen: list[tuple[Tensor, ...]] = []
+        moments = [Moments() for _ in range(3)]
         with torch.no_grad():
             for images, label in real:
-                seen.append((*self._features(images), label))
-        texture, content, label = (torch.cat(parts) for parts in zip(*seen, strict=True))
-        spread = (texture - label @ _class_means(texture, label)).std(dim=0).clamp(min=1e-6)
-        self.register_buffer("texture_scale", 1 / spread, persistent=False)
+                for of_set, (features, of) in zip(moments, self._features(images, label), strict=True):
+                    of_set.add(features, of)
+        texture, parts, content = moments
         self.transports = nn.ModuleList(
-            ClassTransport(features, label) for features in (texture / spread, content)
+            [
+                ClassTransport(*texture.finish(each_channel=True)),
+                ClassTransport(*parts.finish(each_channel=True), directions=CELL_DIRECTIONS),
+                ClassTransport(*content.finish()),
+            ]
         )
 
     @property
@@ -70,27 +76,87 @@ class FrechetLoss(nn.Module):
 
         Zero for a class until half a WINDOW of its images were seen.
         """
-        texture, content = self._features(images)
-        all_labels = self.ranks.gather(label)
         distances = []
-        for transport, features in zip(self.transports, (texture * self.texture_scale, content), strict=True):
-            cast("ClassTransport", transport).observe(self.ranks.gather(features.detach()), all_labels)
-            distances.append(transport(features, label))
+        for transport, (features, of) in zip(self.transports, self._features(images, label), strict=True):
+            fitted = cast("ClassTransport", transport)
+            fitted.observe(self.ranks.gather(features.detach()), self.ranks.gather(of), len(of) // len(label))
+            distances.append(fitted(features, of))
         return torch.stack(distances).sum()
 
-    def _features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def _features(self, images: Tensor, label: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Each set's features [N, F] and their labels [N, K]; those of parts have a row for each cell."""
         taps = self.trunk(images)
-        return pooled(taps), self.trunk.head(taps[-1]).float().mean(dim=(2, 3))
+        cells = pooled_cells(taps)  # [N, cells, F]
+        content = self.trunk.head(taps[-1]).float().mean(dim=(2, 3))
+        return [
+            (pooled(taps), label),
+            (cells.flatten(0, 1), label.repeat_interleave(cells.shape[1], dim=0)),
+            (content, label),
+        ]
+
+
+def pooled_cells(maps: list[Tensor]) -> Tensor:
+    """Mean and standard deviation of every channel in each cell of the last, coarsest map.
+
+    maps: [N, C, H, W], sides multiples of the last one's. Returns [N, cells, F]; the last map is its own mean.
+    """
+    side = maps[-1].shape[2:]
+    columns = []
+    for features in maps[:-1]:
+        wide = features.float()
+        mean = F.adaptive_avg_pool2d(wide, side)
+        square = F.adaptive_avg_pool2d(wide.square(), side)
+        columns += [mean, ((square - mean.square()).clamp(min=0) + 1e-6).sqrt()]
+    columns.append(maps[-1].float())
+    return torch.cat(columns, dim=1).flatten(2).transpose(1, 2)
+
+
+class Moments:
+    """Mean and covariance of each class of features that come in batches."""
+
+    def __init__(self) -> None:
+        self._sums: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def add(self, features: Tensor, label: Tensor) -> None:
+        """features: [N, F]; label: [N, K] one-hot."""
+        rows = features.double()
+        own = [rows[column > 0] for column in label.t()]
+        sums = (
+            label.sum(dim=0).double(),
+            torch.stack([of.sum(dim=0) for of in own]),
+            torch.stack([of.t() @ of for of in own]),
+        )
+        if self._sums is not None:
+            sums = tuple(a + b for a, b in zip(self._sums, sums, strict=True))
+        self._sums = sums
+
+    def finish(self, *, each_channel: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Means [K, F], covariances [K, F, F], and what to multiply features by first, [F], float32.
+
+        each_channel: so that every channel varies alike within classes; else by 1.
+        """
+        assert self._sums is not None, "there are no real images"
+        counts, total, seconds = self._sums
+        share = counts.clamp(min=1)[:, None]
+        mean = total / share
+        covariance = seconds / share[:, :, None] - mean[:, :, None] * mean[:, None]
+        scale = torch.ones_like(mean[0])
+        if each_channel:
+            within = covariance.diagonal(dim1=1, dim2=2)  # [K, F]
+            scale = 1 / ((counts / counts.sum()) @ within).clamp(min=1e-12).sqrt()
+        return (mean * scale).float(), (covariance * scale * scale[:, None]).float(), scale.float()
 
 
 class ClassTransport(nn.Module):
     """For each class, the map that carries a Gaussian with the moments of recent features to the real one.
 
-    features: real ones [N, F], float32; label: [N, K] one-hot.
+    real_mean: [K, F]; real_covariance: [K, F, F]; scale: [F], which both have in them and features lack.
+    directions: see DIRECTIONS.
     """
 
     real_mean: Tensor
     real_covariance: Tensor
+    scale: Tensor
     seen: Tensor
     mean: Tensor
     covariance: Tensor
@@ -100,16 +166,20 @@ class ClassTransport(nn.Module):
     scale_beside: Tensor
     is_fitted: Tensor
 
-    def __init__(self, features: Tensor, label: Tensor) -> None:
+    def __init__(
+        self, real_mean: Tensor, real_covariance: Tensor, scale: Tensor, directions: int = DIRECTIONS
+    ) -> None:
         super().__init__()
-        f, k = features.shape[1], label.shape[1]
-        d = min(DIRECTIONS, f)
-        mean = _class_means(features, label)
-        self.register_buffer("real_mean", mean, persistent=False)  # [K, F]
-        centred = features - label @ mean
-        self.register_buffer("real_covariance", _class_seconds(centred, label), persistent=False)  # [K, F, F]
-        zeros = features.new_zeros
-        self.register_buffer("seen", zeros(k))
+        k, f = real_mean.shape
+        d = min(directions, f)
+        for name, value in (
+            ("real_mean", real_mean),
+            ("real_covariance", real_covariance),
+            ("scale", scale),
+        ):
+            self.register_buffer(name, value, persistent=False)
+        zeros = real_mean.new_zeros
+        self.register_buffer("seen", zeros(k))  # images
         self.register_buffer("mean", zeros(k, f))
         self.register_buffer("covariance", zeros(k, f, f))
         self.register_buffer("basis", zeros(f, d))
@@ -120,9 +190,10 @@ class ClassTransport(nn.Module):
         self.fits, self.images_since_fit = 0, REFIT_IMAGES
 
     @torch.no_grad()
-    def observe(self, features: Tensor, label: Tensor) -> None:
+    def observe(self, features: Tensor, label: Tensor, rows_per_image: int = 1) -> None:
         """Follow generated features [N, F] of labels [N, K], and fit the maps when it is time."""
-        count = label.sum(dim=0)  # [K]
+        features = features * self.scale
+        count = label.sum(dim=0) / rows_per_image  # [K]
         self.seen += count
         share = count / self.seen.clamp(min=1, max=WINDOW)
         mean_share = count / self.seen.clamp(min=1, max=MEAN_WINDOW)
@@ -133,10 +204,11 @@ class ClassTransport(nn.Module):
         if self.images_since_fit >= REFIT_IMAGES:
             self._fit()
             self.images_since_fit = 0
-        self.images_since_fit += len(label)
+        self.images_since_fit += len(label) // rows_per_image
 
     def forward(self, features: Tensor, label: Tensor) -> Tensor:
         """Mean squared move of features [N, F], over the variance of their class; differentiable."""
+        features = features * self.scale
         target = self.carried(features.detach(), label)
         moved = (features - target).square().sum(dim=1)
         variance = self.real_covariance.diagonal(dim1=1, dim2=2).sum(dim=1)  # [K]
@@ -144,7 +216,7 @@ class ClassTransport(nn.Module):
 
     @torch.no_grad()
     def carried(self, features: Tensor, label: Tensor) -> Tensor:
-        """Where the maps carry features [N, F] of these classes."""
+        """Where the maps carry scaled features [N, F] of these classes."""
         centred = features - label @ self.source
         within = centred @ self.basis  # [N, D]
         beside = centred - within @ self.basis.t()

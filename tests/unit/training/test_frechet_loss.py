@@ -4,7 +4,7 @@ from torch import Tensor
 
 from training.discriminators.projected import FrozenTrunk
 from training.evaluation.frechet import frechet_distance
-from training.frechet_loss import REFIT_IMAGES, WINDOW, ClassTransport, FrechetLoss
+from training.frechet_loss import REFIT_IMAGES, WINDOW, ClassTransport, FrechetLoss, Moments, pooled_cells
 
 FEATURES = 6
 
@@ -20,9 +20,15 @@ def gaussian(count: int, *, seed: int, shift: float = 0.0, scale: float = 1.0) -
     return shift + scale * torch.randn(count, FEATURES, generator=random) @ mix
 
 
+def towards(real: Tensor, label: Tensor) -> ClassTransport:
+    moments = Moments()
+    moments.add(real, label)
+    return ClassTransport(*moments.finish())
+
+
 def followed(real: Tensor, generated: Tensor, label: Tensor) -> ClassTransport:
     """Maps fitted to all of `generated`, which come in batches of 16."""
-    transport = ClassTransport(real, label)
+    transport = towards(real, label)
     for rows, of in zip(generated.split(16), label.split(16), strict=True):
         transport.observe(rows, of)
     transport.images_since_fit = REFIT_IMAGES
@@ -80,7 +86,7 @@ def test_classes_have_maps_of_their_own() -> None:
 
 def test_nothing_is_asked_of_a_class_before_half_a_window_of_it_was_seen() -> None:
     real, label = gaussian(64, seed=1), labels(64)
-    transport = ClassTransport(real, label)
+    transport = towards(real, label)
     far = gaussian(REFIT_IMAGES, seed=2, shift=9.0)
 
     values = []
@@ -122,10 +128,83 @@ def test_images_like_the_real_ones_are_nearer_than_others() -> None:
     assert 0 <= values[0] < values[1]
 
 
+def test_moments_are_those_of_all_batches_together() -> None:
+    features, label = gaussian(300, seed=1), labels(300)
+    moments = Moments()
+    for rows, of in zip(features.split(7), label.split(7), strict=True):
+        moments.add(rows, of)
+
+    mean, covariance, scale = moments.finish()
+
+    assert torch.equal(scale, torch.ones(FEATURES))
+    for k in range(2):
+        own = features[label[:, k] > 0]
+        torch.testing.assert_close(mean[k], own.mean(dim=0))
+        torch.testing.assert_close(covariance[k], own.T.cov(correction=0))
+
+
+def test_each_channel_varies_alike_within_classes_once_scaled() -> None:
+    label = labels(4096)
+    features = gaussian(4096, seed=1) * torch.tensor([1e-3, 1, 5, 10, 1, 1]) + 9 * label[:, 1:]
+    moments = Moments()
+    moments.add(features, label)
+
+    mean, covariance, scale = moments.finish(each_channel=True)
+
+    torch.testing.assert_close(covariance.diagonal(dim1=1, dim2=2).mean(dim=0), torch.ones(FEATURES))
+    torch.testing.assert_close(mean[1], (features[label[:, 1] > 0] * scale).mean(dim=0), rtol=1e-4, atol=1e-4)
+
+
+def test_scale_is_applied_to_what_is_observed_and_judged() -> None:
+    real, label = gaussian(2048, seed=1), labels(2048)
+    generated = gaussian(2048, seed=2, shift=0.5)
+    distances = []
+    for factor in (1.0, 100.0):
+        moments = Moments()
+        moments.add(factor * real, label)
+        transport = ClassTransport(*moments.finish(each_channel=True))
+        for rows, of in zip(generated.split(64), label.split(64), strict=True):
+            transport.observe(factor * rows, of)
+        distances.append(float(transport(factor * generated, label)))
+
+    assert distances[0] == pytest.approx(distances[1], rel=1e-3)
+
+
+def test_cells_are_of_the_coarsest_map() -> None:
+    fine = torch.arange(64.0).reshape(1, 1, 8, 8)
+    coarse = torch.arange(4.0).reshape(1, 1, 2, 2)
+
+    cells = pooled_cells([fine, coarse])  # mean, spread, coarse
+
+    assert cells.shape == (1, 4, 3)
+    corner = fine[0, 0, :4, 4:]
+    expected = torch.stack([corner.mean(), corner.std(correction=0), torch.tensor(1.0)])
+    torch.testing.assert_close(cells[0, 1], expected)
+
+
+def test_what_is_wrong_in_one_place_is_moved_there() -> None:
+    random = torch.Generator().manual_seed(0)
+    real, label = torch.rand(64, 3, 128, 128, generator=random) - 0.5, labels(64)
+    loss = FrechetLoss(FrozenTrunk(), zip(real.split(8), label.split(8), strict=True))
+    blemished = real.clone()
+    blemished[:, :, :32, :32] = 1  # one of sixteen cells
+    with torch.no_grad():
+        for images, of in zip(blemished.split(8), label.split(8), strict=True):
+            for _ in range(WINDOW // 64):
+                loss(images, of)
+    images = blemished[:8].requires_grad_()
+
+    loss(images, label[:8]).backward()
+
+    assert images.grad is not None
+    pull = images.grad.square().mean(dim=(0, 1))
+    assert pull[:32, :32].mean() > 3 * pull[64:, 64:].mean()
+
+
 def test_state_goes_on_where_it_was() -> None:
     real, label = gaussian(512, seed=1), labels(512)
     first = followed(real, gaussian(512, seed=2), label)
-    second = ClassTransport(real, label)
+    second = towards(real, label)
 
     second.load_state_dict(first.state_dict())
 
