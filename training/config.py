@@ -241,7 +241,8 @@ class TrainConfig(Configuration):
             )
         if part > 0 and (kind != "none" or batch % part):
             raise ConfigInvalidError(
-                f"optimizer.micro_batch {part}: with discriminator.kind=none only, dividing optimizer.batch {batch}"
+                f"optimizer.micro_batch {part}: with discriminator.kind=none only, "
+                f"dividing optimizer.batch {batch}"
             )
 
 

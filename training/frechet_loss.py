@@ -98,9 +98,10 @@ class FrechetLoss(nn.Module):
 def pooled_cells(maps: list[Tensor]) -> Tensor:
     """Mean and standard deviation of every channel in each cell of the last, coarsest map.
 
-    maps: [N, C, H, W], sides multiples of the last one's. Returns [N, cells, F]; the last map is its own mean.
+    maps: [N, C, H, W], sides multiples of the last one's. Returns [N, cells, F]; the last map is its own
+    mean.
     """
-    side = maps[-1].shape[2:]
+    side = (maps[-1].shape[2], maps[-1].shape[3])
     columns = []
     for features in maps[:-1]:
         wide = features.float()
@@ -115,27 +116,24 @@ class Moments:
     """Mean and covariance of each class of features that come in batches."""
 
     def __init__(self) -> None:
-        self._sums: tuple[Tensor, Tensor, Tensor] | None = None
+        self._sums: list[Tensor] = []
 
     def add(self, features: Tensor, label: Tensor) -> None:
         """features: [N, F]; label: [N, K] one-hot."""
         rows = features.double()
         own = [rows[column > 0] for column in label.t()]
-        sums = (
+        sums = [
             label.sum(dim=0).double(),
             torch.stack([of.sum(dim=0) for of in own]),
             torch.stack([of.t() @ of for of in own]),
-        )
-        if self._sums is not None:
-            sums = tuple(a + b for a, b in zip(self._sums, sums, strict=True))
-        self._sums = sums
+        ]
+        self._sums = [a + b for a, b in zip(self._sums, sums, strict=True)] if self._sums else sums
 
     def finish(self, *, each_channel: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Means [K, F], covariances [K, F, F], and what to multiply features by first, [F], float32.
 
         each_channel: so that every channel varies alike within classes; else by 1.
         """
-        assert self._sums is not None, "there are no real images"
         counts, total, seconds = self._sums
         share = counts.clamp(min=1)[:, None]
         mean = total / share
