@@ -150,6 +150,8 @@ class LossConfig:
     energy_weight: Weight = 0.0
     color_energy_weight: Weight = 0.0
     frechet_weight: Weight = 0.0
+    frechet_networks: tuple[int, ...] = (0,)
+    """EfficientNet-Lite variants, 0 and 1, whose features it compares, taking turns; Lite2 judges."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +237,9 @@ class TrainConfig(Configuration):
             raise ConfigInvalidError(
                 f"run.resolution {self.run.resolution} is too small for {judge}, which needs 64"
             )
+        networks = self.losses.frechet_networks
+        if networks not in ((0,), (1,), (0, 1)):
+            raise ConfigInvalidError(f"losses.frechet_networks {list(networks)} is not [0], [1] or [0, 1]")
         if kind == "none" and self.losses.frechet_weight == 0:
             raise ConfigInvalidError(
                 "discriminator.kind=none leaves nothing to learn from: losses.frechet_weight is 0"

@@ -63,7 +63,7 @@ def measure_cost(config: TrainConfig, class_count: int) -> Cost:
     discriminators = nn.ModuleList(adversary.module for adversary in trainer.adversaries)
     frozen: list[nn.Module] = [a.features for a in trainer.adversaries if isinstance(a, ProjectedAdversary)]
     if trainer.frechet is not None:
-        frozen.append(trainer.frechet.trunk)
+        frozen += trainer.frechet.trunks
     batch = config.optimizer.batch
     with FakeTensorMode(allow_non_fake_inputs=True):
         parts = _Parts(trainer)

@@ -7,7 +7,7 @@ step of a few images follows the distance between sets of thousands.
 Source: Dowson & Landau 1982 (the distance and its map); Mathiasen & Hvilshoj 2020 (the distance as a loss).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, cast
 
 import torch
@@ -37,13 +37,50 @@ SHRINKAGE: Final = 1e-3
 
 
 class FrechetLoss(nn.Module):
-    """Sum over three sets of features of the Frechet distance within classes, over the real variance.
+    """Frechet distance within classes, over the real variance, by one frozen network or several in turns.
 
-    The sets, of a frozen network: mean and spread of every channel at four strides, over the image (texture);
-    the same over each cell of the coarsest map (parts); the pooled last convolution (content). What is wrong
-    in one place of an image hardly moves its mean, but stands out among the parts of real ones.
-    real: images [N, 3, H, W] in [-1, 1] and one-hot labels [N, K], in batches, each image once.
-    A fit of the maps waits for the device.
+    Turns cost no more than one network and leave fewer peculiarities to follow. real: gives images
+    [N, 3, H, W] in [-1, 1] and one-hot labels [N, K], in batches, each image once. A fit of the maps waits
+    for the device.
+    """
+
+    def __init__(
+        self,
+        trunks: Sequence[FrozenTrunk],
+        real: Callable[[], Iterable[tuple[Tensor, Tensor]]],
+        ranks: Ranks | None = None,
+    ) -> None:
+        super().__init__()
+        self.distances = nn.ModuleList(FeatureDistance(trunk, real(), ranks) for trunk in trunks)
+        self.turn = 0
+
+    @property
+    def trunks(self) -> list[FrozenTrunk]:
+        """The frozen networks."""
+        return [cast("FeatureDistance", distance).trunk for distance in self.distances]
+
+    def forward(self, images: Tensor, label: Tensor) -> Tensor:
+        """images: generated, [N, 3, H, W] in [-1, 1], with their graph. label: [N, K] one-hot. Scalar.
+
+        By the network whose turn it is. Zero for a class until that has seen half a WINDOW of its images.
+        """
+        distance: Tensor = self.distances[self.turn](images, label)
+        self.turn = (self.turn + 1) % len(self.distances)
+        return distance
+
+    def get_extra_state(self) -> int:
+        return self.turn
+
+    def set_extra_state(self, state: int) -> None:
+        self.turn = state
+
+
+class FeatureDistance(nn.Module):
+    """Sum of the Frechet distances of three sets of one network's features.
+
+    The sets: mean and spread of every channel at four strides, over the image (texture); the same over each
+    cell of the coarsest map (parts); the pooled last convolution (content). What is wrong in one place of an
+    image hardly moves its mean, but stands out among the parts of real ones.
     """
 
     def __init__(
@@ -72,10 +109,7 @@ class FrechetLoss(nn.Module):
         return self._trunk[0]
 
     def forward(self, images: Tensor, label: Tensor) -> Tensor:
-        """images: generated, [N, 3, H, W] in [-1, 1], with their graph. label: [N, K] one-hot. Scalar.
-
-        Zero for a class until half a WINDOW of its images were seen.
-        """
+        """See `FrechetLoss.forward`."""
         distances = []
         for transport, (features, of) in zip(self.transports, self._features(images, label), strict=True):
             fitted = cast("ClassTransport", transport)

@@ -189,7 +189,8 @@ class Trainer:
         if self.config.losses.frechet_weight == 0:
             return None
         dtype = torch.bfloat16 if self.config.run.precision == "bf16" else torch.float32
-        return FrechetLoss(FrozenTrunk(dtype).to(self.device), self.batches.each_once(), self.ranks)
+        trunks = [FrozenTrunk(dtype, n).to(self.device) for n in self.config.losses.frechet_networks]
+        return FrechetLoss(trunks, self.batches.each_once, self.ranks)
 
     def _latents(self, n: int, generator: torch.Generator | None) -> Tensor:
         return torch.randn(n, self.latent_dim, generator=generator, device=self.device)

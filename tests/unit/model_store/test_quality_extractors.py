@@ -118,5 +118,5 @@ def test_other_weights_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_variant_is_named() -> None:
-    with pytest.raises(ValueError, match=r"variant is 1; there are \[0, 2\]"):
-        load_efficientnet_lite(1)
+    with pytest.raises(ValueError, match=r"variant is 3; there are \[0, 1, 2\]"):
+        load_efficientnet_lite(3)

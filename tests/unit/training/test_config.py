@@ -57,6 +57,11 @@ def test_values_are_read_as_toml(setting: str, value: object) -> None:
         ("optimizer.beta2=1", "optimizer.beta2 1: .* less than 1"),
         ("run.total_kimg=inf", "run.total_kimg inf is not a finite number"),
         ("run.score_images=1", "run.score_images 1 is not 0 or at least 2"),
+        (
+            "losses.frechet_networks=[0,2]",
+            r"losses.frechet_networks \[0, 2\] is not \[0\], \[1\] or \[0, 1\]",
+        ),
+        ("losses.frechet_networks=[]", r"losses.frechet_networks \[\] is not"),
         ("discriminator.kind=none", "leaves nothing to learn from: losses.frechet_weight is 0"),
         ("optimizer.micro_batch=8", "optimizer.micro_batch 8: with discriminator.kind=none only"),
         ("optimizer.micro_batch=-1", "optimizer.micro_batch -1"),

@@ -113,7 +113,7 @@ def test_images_like_the_real_ones_are_nearer_than_others() -> None:
     random = torch.Generator().manual_seed(0)
     real = torch.rand(16, 3, 64, 64, generator=random) - 0.5
     label = labels(16)
-    loss = FrechetLoss(FrozenTrunk(), [(real[:8], label[:8]), (real[8:], label[8:])])
+    loss = FrechetLoss([FrozenTrunk()], lambda: [(real[:8], label[:8]), (real[8:], label[8:])])
 
     values = []
     for shift in (0.0, 0.4):
@@ -185,7 +185,7 @@ def test_cells_are_of_the_coarsest_map() -> None:
 def test_what_is_wrong_in_one_place_is_moved_there() -> None:
     random = torch.Generator().manual_seed(0)
     real, label = torch.rand(64, 3, 128, 128, generator=random) - 0.5, labels(64)
-    loss = FrechetLoss(FrozenTrunk(), zip(real.split(8), label.split(8), strict=True))
+    loss = FrechetLoss([FrozenTrunk()], lambda: zip(real.split(8), label.split(8), strict=True))
     blemished = real.clone()
     blemished[:, :, :32, :32] = 1  # one of sixteen cells
     with torch.no_grad():
@@ -199,6 +199,23 @@ def test_what_is_wrong_in_one_place_is_moved_there() -> None:
     assert images.grad is not None
     pull = images.grad.square().mean(dim=(0, 1))
     assert pull[:32, :32].mean() > 3 * pull[64:, 64:].mean()
+
+
+def test_networks_take_turns() -> None:
+    random = torch.Generator().manual_seed(0)
+    real, label = torch.rand(8, 3, 64, 64, generator=random) - 0.5, labels(8)
+    trunks = [FrozenTrunk(variant=0), FrozenTrunk(variant=1)]
+    loss, again = (FrechetLoss(trunks, lambda: [(real, label)]) for _ in range(2))
+
+    with torch.no_grad():
+        for _ in range(3):
+            loss(real, label)
+    again.load_state_dict(loss.state_dict())
+
+    seen = [float(loss.get_buffer(f"distances.{i}.transports.0.seen")[0]) for i in range(2)]
+    assert seen == [8, 4]
+    assert loss.turn == again.turn == 1
+    assert loss.trunks == trunks
 
 
 def test_state_goes_on_where_it_was() -> None:

@@ -13,7 +13,7 @@ from tests.smears import make_smear_dataset
 from training.config import TrainConfig
 from training.data import Dataset, load_dataset
 from training.errors import RunInvalidError, TrainingDivergedError
-from training.frechet_loss import ClassTransport, FrechetLoss
+from training.frechet_loss import ClassTransport, FeatureDistance, FrechetLoss
 from training.loop import Tick, Trainer
 from training.presets import preset
 from training.run_dir import RunDir
@@ -162,7 +162,8 @@ def test_parts_of_a_batch_give_its_gradient(datasets: Mapping[int, Dataset]) -> 
     for part in (0, 4):
         trainer = build(datasets, *MATCHING, f"optimizer.micro_batch={part}", resolution=64, kind="none")
         trainer.load_state_dict(first.state_dict())
-        for transport in cast("FrechetLoss", trainer.frechet).transports:
+        (distance,) = cast("FrechetLoss", trainer.frechet).distances
+        for transport in cast("FeatureDistance", distance).transports:
             cast("ClassTransport", transport).images_since_fit = -64  # no fit between the parts
         trainer.step()
         gradients.append({name: cast("Tensor", p.grad) for name, p in trainer.G.named_parameters()})
