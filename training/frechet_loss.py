@@ -18,10 +18,10 @@ from training.discriminators.projected import FrozenTrunk
 from training.energy import pooled
 from training.ranks import Ranks
 
-WINDOW: Final = 512
-"""Images of a class after which an older one counts 1/e in the covariance of generated features: about as
-many as there are real ones, so that both are estimated equally well."""
-MEAN_WINDOW: Final = 256
+WINDOW: Final = 256
+"""Images of a class after which an older one counts 1/e in the covariance of generated features. The average
+is as steady as that of twice as many, about as many as there are real ones."""
+MEAN_WINDOW: Final = 128
 """The same in their mean, which settles on fewer images. Moves follow it: as it lags, a generator that learns
 fast runs past the real mean and back."""
 DIRECTIONS: Final = 96
