@@ -21,9 +21,9 @@ from training.ranks import Ranks
 WINDOW: Final = 256
 """Images of a class after which an older one counts 1/e in the covariance of generated features. The average
 is as steady as that of twice as many, about as many as there are real ones."""
-MEAN_WINDOW: Final = 32
-"""The same in their mean. Moves follow it: as it lags, a generator that learns fast runs past the real mean
-and back, and swings. What the few images leave uncertain is a sixtieth of the variance."""
+MEAN_WINDOW: Final = 128
+"""The same in their mean, which settles on fewer images. Moves follow it: as it lags, a generator that learns
+fast runs past the real mean and back; much shorter, it chases what the last few images happened to be."""
 DIRECTIONS: Final = 96
 """Directions in which covariances of images are compared; what lies beside them is scaled as a whole."""
 CELL_DIRECTIONS: Final = 192

@@ -154,7 +154,7 @@ def frechet() -> TrainConfig:
         losses=LossConfig(frechet_weight=1.0, frechet_networks=(0, 1)),
         optimizer=OptimizerConfig(
             generator_lr=5e-5,
-            beta1=0.8,
+            beta1=0.5,
             beta2=0.999,
             batch=64,
             micro_batch=8,
