@@ -145,10 +145,12 @@ def cpu() -> TrainConfig:
 def frechet() -> TrainConfig:
     """What is left to do on a trained generator: no discriminator, the Frechet distance within classes alone.
 
-    Start it with `--init`; at the end of `--total-kimg` the rates have fallen to zero.
+    Start it with `--init`; at the end of `--total-kimg` the rates have fallen to zero. Images are compared as
+    they lie: frozen networks tell a turned image from another, and a mean has no need of more of them.
     """
     return TrainConfig(
         recipe="frechet",
+        data=DataConfig(flips=False, rot90=False),
         generator=replace(OUR_GENERATOR, base_channels=16, attention_min_width=4),
         discriminator=DiscriminatorOptions(kind="none"),
         losses=LossConfig(frechet_weight=1.0, frechet_networks=(0, 1)),
