@@ -23,9 +23,10 @@ from training.discriminators.cellgan import (
     reconstruction_targets,
 )
 from training.discriminators.masan import build_head
-from training.discriminators.projected import TAP_CHANNELS, FrozenFeatures, ProjectedDiscriminator
+from training.discriminators.projected import FrozenFeatures, ProjectedDiscriminator
 from training.discriminators.san import SanLogits
 from training.energy import EnergyDistance, pooled
+from training.frozen_trunk import TAP_CHANNELS
 from training.ranks import Ranks
 from training.spectral_norm import SpectralNorm, initialize, spectral_weights
 

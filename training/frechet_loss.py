@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.discriminators.projected import FrozenTrunk
 from training.energy import pooled
+from training.frozen_trunk import FrozenTrunk
 from training.ranks import Ranks
 
 WINDOW: Final = 256

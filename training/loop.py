@@ -19,10 +19,10 @@ from training.batches import Batches
 from training.compilation import compiled
 from training.config import TrainConfig
 from training.data import Dataset
-from training.discriminators.projected import FrozenTrunk
 from training.errors import RunInvalidError, TrainingDivergedError
 from training.folding import fold_generator, generator_config, normalized_weights
 from training.frechet_loss import FrechetLoss
+from training.frozen_trunk import FrozenTrunk
 from training.hardware import MEMORY_FORMATS, fit_to_device
 from training.image_random import ImageRandom, draw_for_images
 from training.ranks import Ranks

@@ -1,17 +1,15 @@
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from training.discriminators.projected import (
-    TAP_CHANNELS,
     FrozenFeatures,
-    FrozenTrunk,
     ProjectedDiscriminator,
     mixed_channels,
 )
+from training.frozen_trunk import TAP_CHANNELS
 
 PUBLISHED = (64, 128, 256, 512)
 WIDTHS = {128: 64, 64: 64, 32: 128, 16: 256, 8: 512}
@@ -46,21 +44,6 @@ def test_maps_have_the_published_channels_and_strides(features: FrozenFeatures) 
         (256, 4, 4),
     ]
     assert mixed_channels(PUBLISHED) == (64, 64, 128, 256)
-
-
-@pytest.mark.parametrize("variant", [0, 1])
-def test_trunk_gives_each_stride_s_last_map(variant: int) -> None:
-    trunk = FrozenTrunk(variant=variant)
-    network: Any = trunk.network
-    blocks = network._blocks
-    taps = trunk(torch.zeros(1, 3, 64, 64))
-
-    strides = [block._depthwise_conv.stride[0] for block in blocks] + [2]
-    assert trunk.tap_blocks == tuple(i for i in range(1, len(blocks)) if strides[i + 1] == 2)
-    assert [tuple(tap.shape[1:]) for tap in taps] == [
-        (channels, 64 // stride, 64 // stride)
-        for channels, stride in zip(TAP_CHANNELS, (4, 8, 16, 32), strict=True)
-    ]
 
 
 def test_everything_in_it_is_frozen_and_stays_in_eval_mode(features: FrozenFeatures) -> None:

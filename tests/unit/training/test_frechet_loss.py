@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.discriminators.projected import FrozenTrunk
 from training.evaluation.frechet import frechet_distance
 from training.frechet_loss import REFIT_IMAGES, WINDOW, ClassTransport, FrechetLoss, Moments, pooled_cells
+from training.frozen_trunk import FrozenTrunk
 
 FEATURES = 6
 
