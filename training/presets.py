@@ -160,7 +160,7 @@ def frechet() -> TrainConfig:
             beta2=0.999,
             batch=64,
             micro_batch=8,
-            ema_kimg=2.0,
+            ema_kimg=4.0,
             warmup_kimg=2.048,
             rampup_kimg=1.28,
             decay_kimg=16.0,
