@@ -1,4 +1,4 @@
-"""The frozen network whose maps projected discriminators judge and the Frechet loss compares."""
+"""The frozen network whose maps projected discriminators judge and perceptual losses compare."""
 
 from typing import Any, Final
 
@@ -16,13 +16,13 @@ TAP_CHANNELS: Final = (24, 40, 112, 320)
 class FrozenTrunk(nn.Module):
     """EfficientNet-Lite on images [N, 3, H, W] in [-1, 1]; frozen, channels last, in and out in `dtype`.
 
-    variant: 0 or 1. Gradients reach the images.
+    variant: 0 or 1. scales: how many maps to give, the finest first. Gradients reach the images.
     """
 
-    def __init__(self, dtype: torch.dtype = torch.float32, variant: int = 0) -> None:
+    def __init__(self, dtype: torch.dtype = torch.float32, variant: int = 0, scales: int = 4) -> None:
         super().__init__()
         self.network = load_efficientnet_lite(variant)
-        self.tap_blocks = TAP_BLOCKS[variant]
+        self.tap_blocks = TAP_BLOCKS[variant][:scales]
         self.dtype = dtype
         self.requires_grad_(False).eval().to(dtype).to(memory_format=torch.channels_last)
 
@@ -32,19 +32,19 @@ class FrozenTrunk(nn.Module):
         return super().train(False)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Maps of TAP_CHANNELS channels at strides 4, 8, 16, 32."""
+        """Maps of TAP_CHANNELS channels at strides 4, 8, 16, 32, as far as `scales`."""
         x = images.to(dtype=self.dtype, memory_format=torch.channels_last)
         network: Any = self.network  # the library has no types and no public name for its parts
         x = network._swish(network._bn0(network._conv_stem(x)))
         taps = []
-        for index, block in enumerate(network._blocks):
+        for index, block in enumerate(network._blocks[: self.tap_blocks[-1] + 1]):
             x = block(x)
             if index in self.tap_blocks:
                 taps.append(x)
         return taps
 
     def head(self, last_tap: Tensor) -> Tensor:
-        """The last convolution's map, of 1280 channels, from the last of `forward`'s."""
+        """The last convolution's map, of 1280 channels, from the map at stride 32."""
         network: Any = self.network
         features: Tensor = network._swish(network._bn1(network._conv_head(last_tap)))
         return features

@@ -1,14 +1,15 @@
 """Perceptual distance on frozen EfficientNet-Lite0 features."""
 
-from typing import Any, Final
+from typing import Final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model_store.quality.extractors import load_efficientnet_lite
+from training.frozen_trunk import FrozenTrunk
 
-TAP_BLOCKS: Final = (2, 4, 10)
-"""Blocks whose outputs have strides 4, 8 and 16."""
+SCALES: Final = 3
+"""Maps compared: those at strides 4, 8 and 16."""
 
 
 class PerceptualDistance(nn.Module):
@@ -21,7 +22,7 @@ class PerceptualDistance(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.trunk = load_efficientnet_lite(0)
+        self.trunk = FrozenTrunk(scales=SCALES)
 
     def forward(self, images: Tensor, targets: Tensor) -> Tensor:
         with torch.no_grad():
@@ -30,11 +31,4 @@ class PerceptualDistance(nn.Module):
         return torch.stack([(a - b).square().sum(dim=1).mean() for a, b in pairs]).mean()
 
     def _taps(self, images: Tensor) -> list[Tensor]:
-        trunk: Any = self.trunk  # the library has no types and no public name for its parts
-        x = trunk._swish(trunk._bn0(trunk._conv_stem(images)))
-        taps = []
-        for index, block in enumerate(trunk._blocks[: TAP_BLOCKS[-1] + 1]):
-            x = block(x)
-            if index in TAP_BLOCKS:
-                taps.append(torch.nn.functional.normalize(x.float(), dim=1))
-        return taps
+        return [F.normalize(tap.float(), dim=1) for tap in self.trunk(images)]
