@@ -54,7 +54,7 @@ class Batches:
 
     def each_once(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Every image once, as images [N, 3, H, W] in [-1, 1] and labels [N, K], in one of its symmetries."""
-        n = self.config.optimizer.batch
+        n = self.config.optimizer.micro_batch or self.config.optimizer.batch
         for first in range(0, len(self.labels), n):
             images = self.images[first : first + n]
             turned = [self._symmetry(image, first + i) for i, image in enumerate(images)]

@@ -7,6 +7,7 @@ step of a few images follows the distance between sets of thousands.
 Source: Dowson & Landau 1982 (the distance and its map); Mathiasen & Hvilshoj 2020 (the distance as a loss).
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, cast
 
@@ -37,11 +38,12 @@ SHRINKAGE: Final = 1e-3
 
 
 class FrechetLoss(nn.Module):
-    """Frechet distance within classes, over the real variance, by one frozen network or several in turns.
+    """Frechet distance within classes, over the real variance, by frozen networks and at sizes, in turns.
 
-    Turns cost no more than one network and leave fewer peculiarities to follow. real: gives images
-    [N, 3, H, W] in [-1, 1] and one-hot labels [N, K], in batches, each image once. A fit of the maps waits
-    for the device.
+    Turns cost no more than one network and leave fewer peculiarities to follow: what a network is content
+    with at one size, it often is not at another. sides: pixels to which images are resized for the networks,
+    multiples of 32; none leaves them as they are. real: gives images [N, 3, H, W] in [-1, 1] and one-hot
+    labels [N, K], in batches, each image once. A fit of the maps waits for the device.
     """
 
     def __init__(
@@ -49,20 +51,21 @@ class FrechetLoss(nn.Module):
         trunks: Sequence[FrozenTrunk],
         real: Callable[[], Iterable[tuple[Tensor, Tensor]]],
         ranks: Ranks | None = None,
+        sides: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        self.distances = nn.ModuleList(FeatureDistance(trunk, real(), ranks) for trunk in trunks)
+        self.trunks = tuple(trunks)  # frozen, and no part of the state
+        self.distances = nn.ModuleList(
+            FeatureDistance(trunk, real(), ranks, side)
+            for side, trunk in itertools.product(sides or (None,), trunks)
+        )
         self.turn = 0
-
-    @property
-    def trunks(self) -> list[FrozenTrunk]:
-        """The frozen networks."""
-        return [cast("FeatureDistance", distance).trunk for distance in self.distances]
 
     def forward(self, images: Tensor, label: Tensor) -> Tensor:
         """images: generated, [N, 3, H, W] in [-1, 1], with their graph. label: [N, K] one-hot. Scalar.
 
-        By the network whose turn it is. Zero for a class until that has seen half a WINDOW of its images.
+        By the network and at the size whose turn it is. Zero for a class until half a WINDOW of its images
+        were seen there.
         """
         distance: Tensor = self.distances[self.turn](images, label)
         self.turn = (self.turn + 1) % len(self.distances)
@@ -76,7 +79,7 @@ class FrechetLoss(nn.Module):
 
 
 class FeatureDistance(nn.Module):
-    """Sum of the Frechet distances of three sets of one network's features.
+    """Sum of the Frechet distances of three sets of one network's features, of images at one size.
 
     The sets: mean and spread of every channel at four strides, over the image (texture); the same over each
     cell of the coarsest map (parts); the pooled last convolution (content). What is wrong in one place of an
@@ -84,11 +87,16 @@ class FeatureDistance(nn.Module):
     """
 
     def __init__(
-        self, trunk: FrozenTrunk, real: Iterable[tuple[Tensor, Tensor]], ranks: Ranks | None = None
+        self,
+        trunk: FrozenTrunk,
+        real: Iterable[tuple[Tensor, Tensor]],
+        ranks: Ranks | None = None,
+        side: int | None = None,
     ) -> None:
         super().__init__()
         self._trunk = (trunk,)  # frozen, and no part of the state
         self.ranks = ranks or Ranks()
+        self.side = side
         moments = [Moments() for _ in range(3)]
         with torch.no_grad():
             for images, label in real:
@@ -103,11 +111,6 @@ class FeatureDistance(nn.Module):
             ]
         )
 
-    @property
-    def trunk(self) -> FrozenTrunk:
-        """The frozen network."""
-        return self._trunk[0]
-
     def forward(self, images: Tensor, label: Tensor) -> Tensor:
         """See `FrechetLoss.forward`."""
         distances = []
@@ -119,9 +122,12 @@ class FeatureDistance(nn.Module):
 
     def _features(self, images: Tensor, label: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Each set's features [N, F] and their labels [N, K]; those of parts have a row for each cell."""
-        taps = self.trunk(images)
+        (trunk,) = self._trunk
+        if self.side is not None:
+            images = F.interpolate(images, size=self.side, mode="bicubic", antialias=True)
+        taps = trunk(images)
         cells = pooled_cells(taps)  # [N, cells, F]
-        content = self.trunk.head(taps[-1]).float().mean(dim=(2, 3))
+        content = trunk.head(taps[-1]).float().mean(dim=(2, 3))
         return [
             (pooled(taps), label),
             (cells.flatten(0, 1), label.repeat_interleave(cells.shape[1], dim=0)),

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -20,6 +20,7 @@ from training.compilation import compiled
 from training.config import TrainConfig
 from training.data import Dataset
 from training.errors import RunInvalidError, TrainingDivergedError
+from training.evaluation.reference import Progress
 from training.folding import fold_generator, generator_config, normalized_weights
 from training.frechet_loss import FrechetLoss
 from training.frozen_trunk import FrozenTrunk
@@ -50,7 +51,12 @@ class Trainer:
     """
 
     def __init__(
-        self, config: TrainConfig, dataset: Dataset, device: str = "cpu", ranks: Ranks | None = None
+        self,
+        config: TrainConfig,
+        dataset: Dataset,
+        device: str = "cpu",
+        ranks: Ranks | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self.device = torch.device(device)
         self.ranks = ranks or Ranks()
@@ -72,7 +78,7 @@ class Trainer:
         self.G_ema = {name: parameter.detach().clone() for name, parameter in self.G.named_parameters()}
         self.generate = compiled(self._generate) if config.run.compile else self._generate
         self.adversaries: list[Adversary] = make_adversaries(config, len(dataset.classes), self)
-        self.frechet = self._frechet_loss()
+        self.frechet = self._frechet_loss(progress)
         self.optimizer_G = _optimizer(self.G, config.optimizer.generator_lr, config)
         self.optimizer_D = _optimizer(self.discriminators(), config.optimizer.discriminator_lr, config)
         self.images_at_start = 0
@@ -185,12 +191,24 @@ class Trainer:
         for group in (*self.optimizer_G.param_groups, *self.optimizer_D.param_groups):
             group["lr"] = factor * group["full_lr"]
 
-    def _frechet_loss(self) -> FrechetLoss | None:
-        if self.config.losses.frechet_weight == 0:
+    def _frechet_loss(self, progress: Progress | None) -> FrechetLoss | None:
+        config = self.config.losses
+        if config.frechet_weight == 0:
             return None
         dtype = torch.bfloat16 if self.config.run.precision == "bf16" else torch.float32
-        trunks = [FrozenTrunk(dtype, n).to(self.device) for n in self.config.losses.frechet_networks]
-        return FrechetLoss(trunks, self.batches.each_once, self.ranks)
+        trunks = [FrozenTrunk(dtype, n).to(self.device) for n in config.frechet_networks]
+        views = len(trunks) * max(1, len(config.frechet_sides))
+        done, total = 0, views * len(self.batches.labels)
+
+        def real() -> Iterator[tuple[Tensor, Tensor]]:
+            nonlocal done
+            for images, label in self.batches.each_once():
+                yield images, label
+                done += len(label)
+                if progress is not None:
+                    progress("features of real images", done, total)
+
+        return FrechetLoss(trunks, real, self.ranks, config.frechet_sides)
 
     def _latents(self, n: int, generator: torch.Generator | None) -> Tensor:
         return torch.randn(n, self.latent_dim, generator=generator, device=self.device)

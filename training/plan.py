@@ -138,6 +138,8 @@ def plan(wish: Wish) -> Plan:
         raise ConfigInvalidError("--discriminators goes with --init: they must know the generator they judge")
     config = _starting_point(wish)
     changed = config.with_settings(wish.changes())
+    if wish.init is not None:
+        _check_images_left(wish.init, changed)
     changes = wish.changes()
     if wish.classes:
         data = replace(changed.data, classes={**changed.data.classes, **wish.classes})
@@ -256,3 +258,13 @@ def _initialized(origin: Origin, name: str) -> TrainConfig:
         optimizer=replace(config.optimizer, warmup_kimg=config.optimizer.warmup_kimg or FRESH_WARMUP_KIMG),
         run=replace(config.run, resolution=origin.manifest.resolution),
     )
+
+
+def _check_images_left(origin: Origin, config: TrainConfig | DiffusionConfig) -> None:
+    """Raises ConfigInvalidError if the run would be over before its first image."""
+    seen = origin.manifest.training.images_seen / 1000
+    if isinstance(config, TrainConfig) and config.run.total_kimg < seen:
+        raise ConfigInvalidError(
+            f"run.total_kimg {config.run.total_kimg:g} is below the {seen:g} that {origin.manifest.reference}"
+            " has seen, which count too"
+        )

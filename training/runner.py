@@ -19,6 +19,7 @@ from training.recorder import Recorder
 from training.run_dir import RunDir
 from training.run_page import write_run_page
 from training.scoring import Scorer
+from training.stages import stage_bars
 from training.starting import grow_from, start_from, take_discriminators
 
 
@@ -58,7 +59,9 @@ def run(request: RunRequest, ranks: Ranks | None = None) -> RunDir:
     prepare_process(request.threads)
     seen, unseen = load_split(request.config, request.data)
     dataset = seen.without(request.hidden)
-    trainer = Trainer(request.config, dataset, rank_device(request.device, ranks), ranks)
+    with stage_bars() as tell:
+        told = tell if ranks.is_first else None
+        trainer = Trainer(request.config, dataset, rank_device(request.device, ranks), ranks, told)
     if request.resume:
         run_dir = _resume(request, RunDir.open(request.resume), trainer, dataset)
     else:

@@ -215,7 +215,39 @@ def test_networks_take_turns() -> None:
     seen = [float(loss.get_buffer(f"distances.{i}.transports.0.seen")[0]) for i in range(2)]
     assert seen == [8, 4]
     assert loss.turn == again.turn == 1
-    assert loss.trunks == trunks
+
+
+def test_every_network_takes_a_turn_at_every_size() -> None:
+    random = torch.Generator().manual_seed(0)
+    real, label = torch.rand(8, 3, 96, 96, generator=random) - 0.5, labels(8)
+    trunks = [FrozenTrunk(variant=0), FrozenTrunk(variant=1)]
+    views: list[tuple[int, int, int]] = []  # network, height, width
+    for number, trunk in enumerate(trunks):
+        trunk.register_forward_pre_hook(lambda _, x, number=number: views.append((number, *x[0].shape[2:])))
+
+    loss = FrechetLoss(trunks, lambda: [(real, label)], sides=(64, 128))
+    of_real, views[:] = list(views), []
+    for _ in range(5):
+        loss(real, label)
+
+    assert views == [(0, 64, 64), (1, 64, 64), (0, 128, 128), (1, 128, 128), (0, 64, 64)]
+    assert of_real == views[:4]  # moments are of real images at the same size
+
+
+def test_gradient_of_another_size_reaches_every_pixel() -> None:
+    random = torch.Generator().manual_seed(0)
+    real, label = torch.rand(16, 3, 96, 96, generator=random) - 0.5, labels(16)
+    loss = FrechetLoss([FrozenTrunk()], lambda: [(real, label)], sides=(64,))
+    images = (real + 0.3).requires_grad_()
+    with torch.no_grad():
+        for _ in range(WINDOW // 16):
+            loss(images, label)
+
+    loss(images, label).backward()
+
+    assert images.grad is not None
+    assert images.grad.shape == real.shape
+    assert (images.grad != 0).all()
 
 
 def test_state_goes_on_where_it_was() -> None:

@@ -196,6 +196,19 @@ def test_distance_beside_a_discriminator_is_told(datasets: Mapping[int, Dataset]
     assert rows[-1]["frechet"] > 0
 
 
+def test_real_images_are_told_as_every_network_sees_them_at_every_size(
+    datasets: Mapping[int, Dataset],
+) -> None:
+    told: list[tuple[str, int, int]] = []
+    sizes = config("losses.frechet_weight=1", "losses.frechet_sides=[64,96]", resolution=64)
+
+    Trainer(sizes, datasets[64], progress=lambda *values: told.append(values))
+
+    count = len(datasets[64].labels)
+    assert told[-1] == ("features of real images", 2 * count, 2 * count)
+    assert [done for _, done, _ in told] == sorted({done for _, done, _ in told})
+
+
 def test_rates_rise_at_the_start_and_fall_to_zero_at_the_end(datasets: Mapping[int, Dataset]) -> None:
     trainer = build(
         datasets, "run.total_kimg=0.064", "optimizer.rampup_kimg=0.016", "optimizer.decay_kimg=0.032"

@@ -82,6 +82,8 @@ def test_run_from_a_checkpoint_has_its_networks_and_size() -> None:
     assert config.generator.rgb_skip == manifest.config["rgb_skip"]
     assert config.generator.noise_resolutions == (8,)
     assert config.optimizer.warmup_kimg > 0
+    with pytest.raises(ConfigInvalidError, match=r"run.total_kimg 24 is below the \d+\.?\d* that b-all@"):
+        plan(Wish(init=load_origin("b-all"), preset="frechet"))
     with pytest.raises(ConfigInvalidError, match="preset ldm-cpu is a diffusion model"):
         plan(Wish(init=load_origin("b-all"), preset="ldm-cpu"))
 
