@@ -152,9 +152,6 @@ class LossConfig:
     frechet_weight: Weight = 0.0
     frechet_networks: tuple[int, ...] = (0,)
     """EfficientNet-Lite variants, 0 and 1, whose features it compares, taking turns; Lite2 judges."""
-    frechet_sides: tuple[int, ...] = ()
-    """Pixels, multiples of 32 from 64 to 512, to which images are resized for them, in turns; empty leaves
-    images as they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,11 +240,6 @@ class TrainConfig(Configuration):
         networks = self.losses.frechet_networks
         if networks not in ((0,), (1,), (0, 1)):
             raise ConfigInvalidError(f"losses.frechet_networks {list(networks)} is not [0], [1] or [0, 1]")
-        for side in self.losses.frechet_sides:
-            if side % 32 or not 64 <= side <= 512:
-                raise ConfigInvalidError(
-                    f"losses.frechet_sides: {side} is not a multiple of 32 from 64 to 512"
-                )
         if kind == "none" and self.losses.frechet_weight == 0:
             raise ConfigInvalidError(
                 "discriminator.kind=none leaves nothing to learn from: losses.frechet_weight is 0"

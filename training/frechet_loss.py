@@ -7,7 +7,6 @@ step of a few images follows the distance between sets of thousands.
 Source: Dowson & Landau 1982 (the distance and its map); Mathiasen & Hvilshoj 2020 (the distance as a loss).
 """
 
-import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, cast
 
@@ -38,12 +37,11 @@ SHRINKAGE: Final = 1e-3
 
 
 class FrechetLoss(nn.Module):
-    """Frechet distance within classes, over the real variance, by frozen networks and at sizes, in turns.
+    """Frechet distance within classes, over the real variance, by one frozen network or several in turns.
 
-    Turns cost no more than one network and leave fewer peculiarities to follow: what a network is content
-    with at one size, it often is not at another. sides: pixels to which images are resized for the networks,
-    multiples of 32; none leaves them as they are. real: gives images [N, 3, H, W] in [-1, 1] and one-hot
-    labels [N, K], in batches, each image once. A fit of the maps waits for the device.
+    Turns cost no more than one network and leave fewer peculiarities to follow. real: gives images
+    [N, 3, H, W] in [-1, 1] and one-hot labels [N, K], in batches, each image once. A fit of the maps waits
+    for the device.
     """
 
     def __init__(
@@ -51,21 +49,20 @@ class FrechetLoss(nn.Module):
         trunks: Sequence[FrozenTrunk],
         real: Callable[[], Iterable[tuple[Tensor, Tensor]]],
         ranks: Ranks | None = None,
-        sides: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        self.trunks = tuple(trunks)  # frozen, and no part of the state
-        self.distances = nn.ModuleList(
-            FeatureDistance(trunk, real(), ranks, side)
-            for side, trunk in itertools.product(sides or (None,), trunks)
-        )
+        self.distances = nn.ModuleList(FeatureDistance(trunk, real(), ranks) for trunk in trunks)
         self.turn = 0
+
+    @property
+    def trunks(self) -> list[FrozenTrunk]:
+        """The frozen networks."""
+        return [cast("FeatureDistance", distance).trunk for distance in self.distances]
 
     def forward(self, images: Tensor, label: Tensor) -> Tensor:
         """images: generated, [N, 3, H, W] in [-1, 1], with their graph. label: [N, K] one-hot. Scalar.
 
-        By the network and at the size whose turn it is. Zero for a class until half a WINDOW of its images
-        were seen there.
+        By the network whose turn it is. Zero for a class until that has seen half a WINDOW of its images.
         """
         distance: Tensor = self.distances[self.turn](images, label)
         self.turn = (self.turn + 1) % len(self.distances)
@@ -79,59 +76,60 @@ class FrechetLoss(nn.Module):
 
 
 class FeatureDistance(nn.Module):
-    """Sum of the Frechet distances of three sets of one network's features, of images at one size.
+    """Sum of the Frechet distances of four sets of one network's features.
 
     The sets: mean and spread of every channel at four strides, over the image (texture); the same over each
-    cell of the coarsest map (parts); the pooled last convolution (content). What is wrong in one place of an
-    image hardly moves its mean, but stands out among the parts of real ones.
+    cell of the coarsest map (parts); the pooled last convolution (content); the mean of every channel inside
+    every block (activations), one by one. What is wrong in one place of an image hardly moves its mean, but
+    stands out among the parts of real ones; what a network hardly passes on may be what another one sees.
     """
 
     def __init__(
-        self,
-        trunk: FrozenTrunk,
-        real: Iterable[tuple[Tensor, Tensor]],
-        ranks: Ranks | None = None,
-        side: int | None = None,
+        self, trunk: FrozenTrunk, real: Iterable[tuple[Tensor, Tensor]], ranks: Ranks | None = None
     ) -> None:
         super().__init__()
         self._trunk = (trunk,)  # frozen, and no part of the state
         self.ranks = ranks or Ranks()
-        self.side = side
-        moments = [Moments() for _ in range(3)]
+        moments = [Moments(), Moments(), Moments(), Moments(covariances=False)]
         with torch.no_grad():
             for images, label in real:
                 for of_set, (features, of) in zip(moments, self._features(images, label), strict=True):
                     of_set.add(features, of)
-        texture, parts, content = moments
+        texture, parts, content, activations = moments
         self.transports = nn.ModuleList(
             [
                 ClassTransport(*texture.finish(each_channel=True)),
                 ClassTransport(*parts.finish(each_channel=True), directions=CELL_DIRECTIONS),
                 ClassTransport(*content.finish()),
+                ChannelTransport(*activations.finish()[:2]),
             ]
         )
+
+    @property
+    def trunk(self) -> FrozenTrunk:
+        """The frozen network."""
+        return self._trunk[0]
 
     def forward(self, images: Tensor, label: Tensor) -> Tensor:
         """See `FrechetLoss.forward`."""
         distances = []
         for transport, (features, of) in zip(self.transports, self._features(images, label), strict=True):
-            fitted = cast("ClassTransport", transport)
+            fitted = cast("ClassTransport | ChannelTransport", transport)
             fitted.observe(self.ranks.gather(features.detach()), self.ranks.gather(of), len(of) // len(label))
             distances.append(fitted(features, of))
         return torch.stack(distances).sum()
 
     def _features(self, images: Tensor, label: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Each set's features [N, F] and their labels [N, K]; those of parts have a row for each cell."""
-        (trunk,) = self._trunk
-        if self.side is not None:
-            images = F.interpolate(images, size=self.side, mode="bicubic", antialias=True)
-        taps = trunk(images)
+        with self.trunk.activations() as activations:
+            taps = self.trunk(images)
         cells = pooled_cells(taps)  # [N, cells, F]
-        content = trunk.head(taps[-1]).float().mean(dim=(2, 3))
+        content = self.trunk.head(taps[-1]).float().mean(dim=(2, 3))
         return [
             (pooled(taps), label),
             (cells.flatten(0, 1), label.repeat_interleave(cells.shape[1], dim=0)),
             (content, label),
+            (torch.cat([a.float().mean(dim=(2, 3)) for a in activations], dim=1), label),
         ]
 
 
@@ -153,9 +151,13 @@ def pooled_cells(maps: list[Tensor]) -> Tensor:
 
 
 class Moments:
-    """Mean and covariance of each class of features that come in batches."""
+    """Mean and covariance of each class of features that come in batches.
 
-    def __init__(self) -> None:
+    covariances: else variances alone, of features too many for covariances.
+    """
+
+    def __init__(self, *, covariances: bool = True) -> None:
+        self.covariances = covariances
         self._sums: list[Tensor] = []
 
     def add(self, features: Tensor, label: Tensor) -> None:
@@ -165,20 +167,23 @@ class Moments:
         sums = [
             label.sum(dim=0).double(),
             torch.stack([of.sum(dim=0) for of in own]),
-            torch.stack([of.t() @ of for of in own]),
+            torch.stack([of.t() @ of if self.covariances else of.square().sum(dim=0) for of in own]),
         ]
         self._sums = [a + b for a, b in zip(self._sums, sums, strict=True)] if self._sums else sums
 
     def finish(self, *, each_channel: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Means [K, F], covariances [K, F, F], and what to multiply features by first, [F], float32.
 
-        each_channel: so that every channel varies alike within classes; else by 1.
+        each_channel: so that every channel varies alike within classes; else by 1. Without covariances, the
+        second are variances [K, F].
         """
         counts, total, seconds = self._sums
         share = counts.clamp(min=1)[:, None]
         mean = total / share
-        covariance = seconds / share[:, :, None] - mean[:, :, None] * mean[:, None]
         scale = torch.ones_like(mean[0])
+        if not self.covariances:
+            return mean.float(), (seconds / share - mean.square()).clamp(min=0).float(), scale.float()
+        covariance = seconds / share[:, :, None] - mean[:, :, None] * mean[:, None]
         if each_channel:
             within = covariance.diagonal(dim1=1, dim2=2)  # [K, F]
             scale = 1 / ((counts / counts.sum()) @ within).clamp(min=1e-12).sqrt()
@@ -287,6 +292,55 @@ class ClassTransport(nn.Module):
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         self.fits, self.images_since_fit = state["fits"], state["images_since_fit"]
+
+
+class ChannelTransport(nn.Module):
+    """As `ClassTransport`, every channel by itself: for features that are too many for covariances.
+
+    real_mean, real_variance: [K, F]. Channels count alike, but for those that hardly vary among real images.
+    """
+
+    seen: Tensor
+    mean: Tensor
+    variance: Tensor
+    real_mean: Tensor
+    real_variance: Tensor
+    scale: Tensor
+
+    def __init__(self, real_mean: Tensor, real_variance: Tensor) -> None:
+        super().__init__()
+        within = real_variance.mean(dim=0)
+        self.register_buffer("real_mean", real_mean, persistent=False)
+        self.register_buffer("real_variance", real_variance, persistent=False)
+        floor = SHRINKAGE * within.mean()
+        self.register_buffer("scale", 1 / within.clamp(min=floor).sqrt(), persistent=False)
+        self.register_buffer("seen", real_mean.new_zeros(len(real_mean)))
+        self.register_buffer("mean", torch.zeros_like(real_mean))
+        self.register_buffer("variance", torch.zeros_like(real_mean))
+
+    @torch.no_grad()
+    def observe(self, features: Tensor, label: Tensor, rows_per_image: int = 1) -> None:
+        """Follow generated features [N, F] of labels [N, K]."""
+        count = label.sum(dim=0) / rows_per_image  # [K]
+        self.seen += count
+        share = count / self.seen.clamp(min=1, max=WINDOW)
+        mean_share = count / self.seen.clamp(min=1, max=MEAN_WINDOW)
+        self.mean += mean_share[:, None] * (_class_means(features, label) - self.mean)
+        square = (features - label @ self.mean).square()
+        self.variance += share[:, None] * (_class_means(square, label) - self.variance)
+
+    def forward(self, features: Tensor, label: Tensor) -> Tensor:
+        """Mean squared move of features [N, F], over the variance of their class; differentiable."""
+        moved = ((features - self.carried(features.detach(), label)) * self.scale).square().sum(dim=1)
+        variance = (self.real_variance * self.scale.square()).sum(dim=1)  # [K]
+        return (moved * (label @ ((self.seen >= WINDOW / 2) / variance.clamp(min=1e-12)))).mean()
+
+    @torch.no_grad()
+    def carried(self, features: Tensor, label: Tensor) -> Tensor:
+        """Where features [N, F] of these classes would lie among real ones."""
+        floor = SHRINKAGE / self.scale.square()
+        wider = ((self.real_variance + floor) / (self.variance + floor)).sqrt()  # [K, F]
+        return label @ self.real_mean + (label @ wider) * (features - label @ self.mean)
 
 
 def _transport(own: Tensor, real: Tensor) -> Tensor:

@@ -197,8 +197,7 @@ class Trainer:
             return None
         dtype = torch.bfloat16 if self.config.run.precision == "bf16" else torch.float32
         trunks = [FrozenTrunk(dtype, n).to(self.device) for n in config.frechet_networks]
-        views = len(trunks) * max(1, len(config.frechet_sides))
-        done, total = 0, views * len(self.batches.labels)
+        done, total = 0, len(trunks) * len(self.batches.labels)
 
         def real() -> Iterator[tuple[Tensor, Tensor]]:
             nonlocal done
@@ -208,7 +207,7 @@ class Trainer:
                 if progress is not None:
                     progress("features of real images", done, total)
 
-        return FrechetLoss(trunks, real, self.ranks, config.frechet_sides)
+        return FrechetLoss(trunks, real, self.ranks)
 
     def _latents(self, n: int, generator: torch.Generator | None) -> Tensor:
         return torch.randn(n, self.latent_dim, generator=generator, device=self.device)

@@ -153,7 +153,7 @@ def frechet() -> TrainConfig:
         data=DataConfig(flips=False, rot90=False),
         generator=replace(OUR_GENERATOR, base_channels=16, attention_min_width=4),
         discriminator=DiscriminatorOptions(kind="none"),
-        losses=LossConfig(frechet_weight=1.0, frechet_networks=(0, 1), frechet_sides=(192, 256, 320)),
+        losses=LossConfig(frechet_weight=1.0, frechet_networks=(0, 1)),
         optimizer=OptimizerConfig(
             generator_lr=5e-5,
             beta1=0.5,
@@ -161,7 +161,7 @@ def frechet() -> TrainConfig:
             batch=64,
             micro_batch=8,
             ema_kimg=4.0,
-            warmup_kimg=3.072,
+            warmup_kimg=2.048,
             rampup_kimg=1.28,
             decay_kimg=16.0,
         ),
