@@ -235,14 +235,7 @@ class ClassTransport(nn.Module):
     @torch.no_grad()
     def observe(self, features: Tensor, label: Tensor, rows_per_image: int = 1) -> None:
         """Follow generated features [N, F] of labels [N, K], and fit the maps when it is time."""
-        features = features * self.scale
-        count = label.sum(dim=0) / rows_per_image  # [K]
-        self.seen += count
-        share = count / self.seen.clamp(min=1, max=WINDOW)
-        mean_share = count / self.seen.clamp(min=1, max=MEAN_WINDOW)
-        self.mean += mean_share[:, None] * (_class_means(features, label) - self.mean)
-        # Around the mean of now: that it moved while the generator learned is no variance of its images.
-        centred = features - label @ self.mean
+        centred, share = _follow_mean(self.seen, self.mean, features * self.scale, label, rows_per_image)
         self.covariance += share[:, None, None] * (_class_seconds(centred, label) - self.covariance)
         if self.images_since_fit >= REFIT_IMAGES:
             self._fit()
@@ -321,13 +314,8 @@ class ChannelTransport(nn.Module):
     @torch.no_grad()
     def observe(self, features: Tensor, label: Tensor, rows_per_image: int = 1) -> None:
         """Follow generated features [N, F] of labels [N, K]."""
-        count = label.sum(dim=0) / rows_per_image  # [K]
-        self.seen += count
-        share = count / self.seen.clamp(min=1, max=WINDOW)
-        mean_share = count / self.seen.clamp(min=1, max=MEAN_WINDOW)
-        self.mean += mean_share[:, None] * (_class_means(features, label) - self.mean)
-        square = (features - label @ self.mean).square()
-        self.variance += share[:, None] * (_class_means(square, label) - self.variance)
+        centred, share = _follow_mean(self.seen, self.mean, features, label, rows_per_image)
+        self.variance += share[:, None] * (_class_means(centred.square(), label) - self.variance)
 
     def forward(self, features: Tensor, label: Tensor) -> Tensor:
         """Mean squared move of features [N, F], over the variance of their class; differentiable."""
@@ -353,6 +341,21 @@ def _transport(own: Tensor, real: Tensor) -> Tensor:
     middle = (vectors * values.clamp(min=0).sqrt()[:, None]) @ vectors.mT
     transport: Tensor = inverse @ middle @ inverse
     return transport.to(own.dtype)
+
+
+def _follow_mean(
+    seen: Tensor, mean: Tensor, features: Tensor, label: Tensor, rows_per_image: int
+) -> tuple[Tensor, Tensor]:
+    """Move seen [K] and mean [K, F] on by features [N, F]; these around it, and their shares in a WINDOW [K].
+
+    Around the mean of now: that it moved while the generator learned is no variance of its images.
+    """
+    count = label.sum(dim=0) / rows_per_image  # [K]
+    seen += count
+    share = count / seen.clamp(min=1, max=WINDOW)
+    mean_share = count / seen.clamp(min=1, max=MEAN_WINDOW)
+    mean += mean_share[:, None] * (_class_means(features, label) - mean)
+    return features - label @ mean, share
 
 
 def _class_means(features: Tensor, label: Tensor) -> Tensor:
