@@ -136,8 +136,8 @@ class LossConfig:
     """r1_gamma is weighted by half; r1_every > 1 applies it lazily, scaled up accordingly.
 
     R1, reconstruction and LeCam are the pixel discriminator's, the energy distances of pooled features and of
-    images' colours the projected one's; the Frechet distance within classes (`training.frechet_loss`) and
-    that of patches are the generator's alone. A weight of 0 leaves a term out.
+    images' colours the projected one's; the Frechet distance within classes is the generator's alone
+    (`training.frechet_loss`). A weight of 0 leaves a term out.
     """
 
     gan_loss: Literal["hinge", "lsgan", "nonsat"] = "hinge"
@@ -152,10 +152,6 @@ class LossConfig:
     frechet_weight: Weight = 0.0
     frechet_networks: tuple[int, ...] = (0,)
     """EfficientNet-Lite variants, 0 and 1, whose features it compares, taking turns; Lite2 judges."""
-    frechet_thinnings: Literal[0, 2, 3, 4] = 0
-    """n: each of them also n times with every n-th of the blocks that add to their input left out."""
-    patch_weight: Weight = 0.0
-    """Of the distance of small patches, which asks no network (`training.patch_distance`)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,26 +18,13 @@ TAP_CHANNELS: Final = (24, 40, 112, 320)
 class FrozenTrunk(nn.Module):
     """EfficientNet-Lite on images [N, 3, H, W] in [-1, 1]; frozen, channels last, in and out in `dtype`.
 
-    variant: 0 or 1. scales: how many maps to give, the finest first. thinning: (k, n) leaves out every n-th
-    of the blocks that add to their input, from the k-th on. Gradients reach the images.
-    Source: Huang et al. 2016 (stochastic depth): it was trained to bear that, and a thinned network answers
-    much as another one would.
+    variant: 0 or 1. scales: how many maps to give, the finest first. Gradients reach the images.
     """
 
-    def __init__(
-        self,
-        dtype: torch.dtype = torch.float32,
-        variant: int = 0,
-        scales: int = 4,
-        thinning: tuple[int, int] | None = None,
-    ) -> None:
+    def __init__(self, dtype: torch.dtype = torch.float32, variant: int = 0, scales: int = 4) -> None:
         super().__init__()
         self.network = load_efficientnet_lite(variant)
         self.tap_blocks = TAP_BLOCKS[variant][:scales]
-        self.left_out = frozenset[int]()
-        if thinning is not None:
-            first, step = thinning
-            self.left_out = frozenset(_adding_blocks(self.network)[first::step])
         self.dtype = dtype
         self.requires_grad_(False).eval().to(dtype).to(memory_format=torch.channels_last)
 
@@ -53,8 +40,7 @@ class FrozenTrunk(nn.Module):
         x = network._swish(network._bn0(network._conv_stem(x)))
         taps = []
         for index, block in enumerate(network._blocks[: self.tap_blocks[-1] + 1]):
-            if index not in self.left_out:
-                x = block(x)
+            x = block(x)
             if index in self.tap_blocks:
                 taps.append(x)
         return taps
@@ -63,8 +49,7 @@ class FrozenTrunk(nn.Module):
     def activations(self) -> Iterator[list[Tensor]]:
         """A list that a forward pass fills with the maps inside the blocks, after their nonlinearity.
 
-        One a block that is not left out, [N, C, H, W]: all that it knows before it is pressed into a few
-        channels again.
+        One a block, [N, C, H, W]: all that it knows before it is pressed into a few channels again.
         """
         network: Any = self.network
         seen: list[Tensor] = []
@@ -83,13 +68,3 @@ class FrozenTrunk(nn.Module):
         network: Any = self.network
         features: Tensor = network._swish(network._bn1(network._conv_head(last_tap)))
         return features
-
-
-def _adding_blocks(network: Any) -> list[int]:
-    """Places of the blocks whose output is their input and what they add to it."""
-    return [
-        index
-        for index, block in enumerate(network._blocks)
-        if block._depthwise_conv.stride[0] == 1
-        and block._block_args.input_filters == block._block_args.output_filters
-    ]

@@ -26,7 +26,6 @@ from training.frechet_loss import FrechetLoss
 from training.frozen_trunk import FrozenTrunk
 from training.hardware import MEMORY_FORMATS, fit_to_device
 from training.image_random import ImageRandom, draw_for_images
-from training.patch_distance import PatchDistance
 from training.ranks import Ranks
 from training.spectral_norm import SpectralNorm, initialize
 
@@ -79,7 +78,7 @@ class Trainer:
         self.G_ema = {name: parameter.detach().clone() for name, parameter in self.G.named_parameters()}
         self.generate = compiled(self._generate) if config.run.compile else self._generate
         self.adversaries: list[Adversary] = make_adversaries(config, len(dataset.classes), self)
-        self.frechet, self.patches = self._set_distances(progress)
+        self.frechet = self._frechet_loss(progress)
         self.optimizer_G = _optimizer(self.G, config.optimizer.generator_lr, config)
         self.optimizer_D = _optimizer(self.discriminators(), config.optimizer.discriminator_lr, config)
         self.images_at_start = 0
@@ -94,7 +93,10 @@ class Trainer:
         Frechet distance.
         """
         self._set_rates()
-        terms = self._judged_step() if self.adversaries else self._matching_step()
+        if self.adversaries:
+            terms = self._judged_step()
+        else:  # which a configuration allows with the distance only
+            terms = self._matching_step(cast("FrechetLoss", self.frechet))
         if self.warmup_left > 0:  # what teaches a trained generator learns alone first
             self.warmup_left -= self.config.optimizer.batch
             return terms
@@ -142,28 +144,16 @@ class Trainer:
         color = losses.mean_color(colors, self.ranks.gather(label), self.target_colors)
         terms |= {"loss_G": loss_G.detach(), "color": color.detach()}
         loss_G = loss_G + config.losses.mean_color_weight * color
-        distance, of_sets = self._distance(fake, label)
-        terms |= of_sets
-        loss_G = loss_G + distance
+        if self.frechet is not None:
+            distance = self.frechet(fake, label)
+            terms["frechet"] = distance.detach()
+            loss_G = loss_G + config.losses.frechet_weight * distance
         self.optimizer_G.zero_grad(set_to_none=True)
         loss_G.backward()
         return terms
 
-    def _distance(self, images: Tensor, label: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Of a set of generated images from real ones: its weighted sum, and what is worth logging of it."""
-        config = self.config.losses
-        total, terms = torch.zeros((), device=self.device), {}
-        for name, weight, distance in (
-            ("frechet", config.frechet_weight, self.frechet),
-            ("patches", config.patch_weight, self.patches),
-        ):
-            if distance is not None:
-                value = distance(images, label)
-                total, terms[name] = total + weight * value, value.detach()
-        return total, terms
-
-    def _matching_step(self) -> dict[str, Tensor]:
-        """The generator's gradient of the distances of sets alone, summed over parts of the batch.
+    def _matching_step(self, frechet: FrechetLoss) -> dict[str, Tensor]:
+        """The generator's gradient of the Frechet distance alone, summed over parts of the batch.
 
         Parts of a few images stay in a processor's cache, and take no more memory for a larger batch.
         """
@@ -173,22 +163,21 @@ class Trainer:
         weights = self.normalize_G(dict(self.G.named_parameters()))
         leaves = {name: weight.detach().requires_grad_(not waits) for name, weight in weights.items()}
         size = self.config.optimizer.micro_batch or len(label)
-        sums: dict[str, Tensor] = {}
+        total = torch.zeros((), device=self.device)
         for z_part, label_part in zip(z.split(size), label.split(size), strict=True):
-            share = len(z_part) / len(label)
             with torch.set_grad_enabled(not waits):
-                distance, terms = self._distance(self.generate(leaves, z_part, label_part), label_part)
+                distance = frechet(self.generate(leaves, z_part, label_part), label_part)
+                distance = distance * (len(z_part) / len(label))
             if not waits:
-                (share * distance).backward()
-            for name, value in terms.items():
-                sums[name] = sums.get(name, torch.zeros((), device=self.device)) + share * value
+                distance.backward()
+            total += distance.detach()
         if not waits:
             self.optimizer_G.zero_grad(set_to_none=True)
             reached = [name for name, leaf in leaves.items() if leaf.grad is not None]
             torch.autograd.backward(
                 [weights[name] for name in reached], [leaves[name].grad for name in reached]
             )
-        return sums
+        return {"frechet": total}
 
     def _set_rates(self) -> None:
         """Learning rates of this step: rising from zero at the run's start, falling to zero at its end."""
@@ -202,18 +191,13 @@ class Trainer:
         for group in (*self.optimizer_G.param_groups, *self.optimizer_D.param_groups):
             group["lr"] = factor * group["full_lr"]
 
-    def _set_distances(self, progress: Progress | None) -> tuple[FrechetLoss | None, PatchDistance | None]:
-        """Those with a weight, each of which sees every real image once."""
+    def _frechet_loss(self, progress: Progress | None) -> FrechetLoss | None:
         config = self.config.losses
+        if config.frechet_weight == 0:
+            return None
         dtype = torch.bfloat16 if self.config.run.precision == "bf16" else torch.float32
-        thinned = [(k, config.frechet_thinnings) for k in range(config.frechet_thinnings)]
-        trunks = [
-            FrozenTrunk(dtype, variant, thinning=thinning).to(self.device)
-            for thinning in (None, *thinned)
-            for variant in (config.frechet_networks if config.frechet_weight > 0 else ())
-        ]
-        passes = len(trunks) + (config.patch_weight > 0)
-        done, total = 0, passes * len(self.batches.labels)
+        trunks = [FrozenTrunk(dtype, n).to(self.device) for n in config.frechet_networks]
+        done, total = 0, len(trunks) * len(self.batches.labels)
 
         def real() -> Iterator[tuple[Tensor, Tensor]]:
             nonlocal done
@@ -223,10 +207,7 @@ class Trainer:
                 if progress is not None:
                     progress("features of real images", done, total)
 
-        return (
-            FrechetLoss(trunks, real, self.ranks) if trunks else None,
-            PatchDistance(real(), self.ranks) if config.patch_weight > 0 else None,
-        )
+        return FrechetLoss(trunks, real, self.ranks)
 
     def _latents(self, n: int, generator: torch.Generator | None) -> Tensor:
         return torch.randn(n, self.latent_dim, generator=generator, device=self.device)
@@ -292,7 +273,6 @@ class Trainer:
             "optimizer_G": self.optimizer_G.state_dict(),
             "optimizer_D": self.optimizer_D.state_dict(),
             "frechet": self.frechet.state_dict() if self.frechet is not None else None,
-            "patches": self.patches.state_dict() if self.patches is not None else None,
             "random": self.random.get_state(),
         }
 
@@ -306,9 +286,8 @@ class Trainer:
         self.discriminators().load_state_dict(state["D"])
         load_moments(self.optimizer_G, state["optimizer_G"])
         load_moments(self.optimizer_D, state["optimizer_D"])
-        for name, distance in (("frechet", self.frechet), ("patches", self.patches)):
-            if distance is not None and state.get(name) is not None:
-                distance.load_state_dict(state[name])
+        if self.frechet is not None and state.get("frechet") is not None:
+            self.frechet.load_state_dict(state["frechet"])
         self.random.set_state(state["random"].cpu())
         self.images_seen = state["images_seen"]
         self.images_at_start = state.get("images_at_start", 0)
