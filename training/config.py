@@ -136,8 +136,9 @@ class LossConfig:
     """r1_gamma is weighted by half; r1_every > 1 applies it lazily, scaled up accordingly.
 
     R1, reconstruction and LeCam are the pixel discriminator's, the energy distances of pooled features and of
-    images' colours the projected one's; the Frechet distance within classes is the generator's alone
-    (`training.frechet_loss`). A weight of 0 leaves a term out.
+    images' colours the projected one's. The Frechet distance within classes (`training.frechet_loss`) and,
+    beside it only, that of neighbours (`training.neighbours`) are the generator's alone. A weight of 0 leaves
+    a term out.
     """
 
     gan_loss: Literal["hinge", "lsgan", "nonsat"] = "hinge"
@@ -152,6 +153,8 @@ class LossConfig:
     frechet_weight: Weight = 0.0
     frechet_networks: tuple[int, ...] = (0,)
     """EfficientNet-Lite variants, 0 and 1, whose features it compares, taking turns; Lite2 judges."""
+    neighbour_weight: Weight = 0.0
+    """Beside the Frechet distance, by the same networks: what each image by itself is told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,6 +243,11 @@ class TrainConfig(Configuration):
         networks = self.losses.frechet_networks
         if networks not in ((0,), (1,), (0, 1)):
             raise ConfigInvalidError(f"losses.frechet_networks {list(networks)} is not [0], [1] or [0, 1]")
+        if self.losses.neighbour_weight > 0 and self.losses.frechet_weight == 0:
+            weight = self.losses.neighbour_weight
+            raise ConfigInvalidError(
+                f"losses.neighbour_weight {weight:g}: with losses.frechet_weight above 0 only"
+            )
         if kind == "none" and self.losses.frechet_weight == 0:
             raise ConfigInvalidError(
                 "discriminator.kind=none leaves nothing to learn from: losses.frechet_weight is 0"

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from training.energy import pooled
 from training.frozen_trunk import FrozenTrunk
+from training.neighbours import NeighbourDistance
 from training.ranks import Ranks
 
 WINDOW: Final = 256
@@ -37,7 +38,7 @@ SHRINKAGE: Final = 1e-3
 
 
 class FrechetLoss(nn.Module):
-    """Frechet distance within classes, over the real variance, by one frozen network or several in turns.
+    """Frechet and neighbour distances within classes, by one frozen network or several in turns.
 
     Turns cost no more than one network and leave fewer peculiarities to follow. real: gives images
     [N, 3, H, W] in [-1, 1] and one-hot labels [N, K], in batches, each image once. A fit of the maps waits
@@ -59,14 +60,15 @@ class FrechetLoss(nn.Module):
         """The frozen networks."""
         return [cast("FeatureDistance", distance).trunk for distance in self.distances]
 
-    def forward(self, images: Tensor, label: Tensor) -> Tensor:
-        """images: generated, [N, 3, H, W] in [-1, 1], with their graph. label: [N, K] one-hot. Scalar.
+    def forward(self, images: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        """images: generated, [N, 3, H, W] in [-1, 1], with their graph. label: [N, K] one-hot. Two scalars.
 
-        By the network whose turn it is. Zero for a class until that has seen half a WINDOW of its images.
+        By the network whose turn it is: the Frechet distance over the real variance, zero for a class until
+        that has seen half a WINDOW of its images; and the `NeighbourDistance`.
         """
-        distance: Tensor = self.distances[self.turn](images, label)
+        distances: tuple[Tensor, Tensor] = self.distances[self.turn](images, label)
         self.turn = (self.turn + 1) % len(self.distances)
-        return distance
+        return distances
 
     def get_extra_state(self) -> int:
         return self.turn
@@ -76,12 +78,11 @@ class FrechetLoss(nn.Module):
 
 
 class FeatureDistance(nn.Module):
-    """Sum of the Frechet distances of four sets of one network's features.
+    """Sum of the Frechet distances of three sets of one network's features, and the last one's neighbours.
 
     The sets: mean and spread of every channel at four strides, over the image (texture); the same over each
-    cell of the coarsest map (parts); the pooled last convolution (content); the mean of every channel inside
-    every block (activations), one by one. What is wrong in one place of an image hardly moves its mean, but
-    stands out among the parts of real ones; what a network hardly passes on may be what another one sees.
+    cell of the coarsest map (parts); the pooled last convolution (content). What is wrong in one place of an
+    image hardly moves its mean, but stands out among the parts of real ones.
     """
 
     def __init__(
@@ -90,46 +91,49 @@ class FeatureDistance(nn.Module):
         super().__init__()
         self._trunk = (trunk,)  # frozen, and no part of the state
         self.ranks = ranks or Ranks()
-        moments = [Moments(), Moments(), Moments(), Moments(covariances=False)]
+        moments = [Moments() for _ in range(3)]
+        contents, labels = [], []
         with torch.no_grad():
             for images, label in real:
-                for of_set, (features, of) in zip(moments, self._features(images, label), strict=True):
+                sets = self._features(images, label)
+                for of_set, (features, of) in zip(moments, sets, strict=True):
                     of_set.add(features, of)
-        texture, parts, content, activations = moments
+                contents.append(sets[-1][0])
+                labels.append(label)
+        texture, parts, content = moments
         self.transports = nn.ModuleList(
             [
                 ClassTransport(*texture.finish(each_channel=True)),
                 ClassTransport(*parts.finish(each_channel=True), directions=CELL_DIRECTIONS),
                 ClassTransport(*content.finish()),
-                ChannelTransport(*activations.finish()[:2]),
             ]
         )
+        self.neighbours = NeighbourDistance(torch.cat(contents), torch.cat(labels))
 
     @property
     def trunk(self) -> FrozenTrunk:
         """The frozen network."""
         return self._trunk[0]
 
-    def forward(self, images: Tensor, label: Tensor) -> Tensor:
+    def forward(self, images: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         """See `FrechetLoss.forward`."""
         distances = []
-        for transport, (features, of) in zip(self.transports, self._features(images, label), strict=True):
-            fitted = cast("ClassTransport | ChannelTransport", transport)
+        sets = self._features(images, label)
+        for transport, (features, of) in zip(self.transports, sets, strict=True):
+            fitted = cast("ClassTransport", transport)
             fitted.observe(self.ranks.gather(features.detach()), self.ranks.gather(of), len(of) // len(label))
             distances.append(fitted(features, of))
-        return torch.stack(distances).sum()
+        return torch.stack(distances).sum(), self.neighbours(*sets[-1])
 
     def _features(self, images: Tensor, label: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Each set's features [N, F] and their labels [N, K]; those of parts have a row for each cell."""
-        with self.trunk.activations() as activations:
-            taps = self.trunk(images)
+        taps = self.trunk(images)
         cells = pooled_cells(taps)  # [N, cells, F]
         content = self.trunk.head(taps[-1]).float().mean(dim=(2, 3))
         return [
             (pooled(taps), label),
             (cells.flatten(0, 1), label.repeat_interleave(cells.shape[1], dim=0)),
             (content, label),
-            (torch.cat([a.float().mean(dim=(2, 3)) for a in activations], dim=1), label),
         ]
 
 
@@ -151,13 +155,9 @@ def pooled_cells(maps: list[Tensor]) -> Tensor:
 
 
 class Moments:
-    """Mean and covariance of each class of features that come in batches.
+    """Mean and covariance of each class of features that come in batches."""
 
-    covariances: else variances alone, of features too many for covariances.
-    """
-
-    def __init__(self, *, covariances: bool = True) -> None:
-        self.covariances = covariances
+    def __init__(self) -> None:
         self._sums: list[Tensor] = []
 
     def add(self, features: Tensor, label: Tensor) -> None:
@@ -167,23 +167,20 @@ class Moments:
         sums = [
             label.sum(dim=0).double(),
             torch.stack([of.sum(dim=0) for of in own]),
-            torch.stack([of.t() @ of if self.covariances else of.square().sum(dim=0) for of in own]),
+            torch.stack([of.t() @ of for of in own]),
         ]
         self._sums = [a + b for a, b in zip(self._sums, sums, strict=True)] if self._sums else sums
 
     def finish(self, *, each_channel: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Means [K, F], covariances [K, F, F], and what to multiply features by first, [F], float32.
 
-        each_channel: so that every channel varies alike within classes; else by 1. Without covariances, the
-        second are variances [K, F].
+        each_channel: so that every channel varies alike within classes; else by 1.
         """
         counts, total, seconds = self._sums
         share = counts.clamp(min=1)[:, None]
         mean = total / share
-        scale = torch.ones_like(mean[0])
-        if not self.covariances:
-            return mean.float(), (seconds / share - mean.square()).clamp(min=0).float(), scale.float()
         covariance = seconds / share[:, :, None] - mean[:, :, None] * mean[:, None]
+        scale = torch.ones_like(mean[0])
         if each_channel:
             within = covariance.diagonal(dim1=1, dim2=2)  # [K, F]
             scale = 1 / ((counts / counts.sum()) @ within).clamp(min=1e-12).sqrt()
@@ -235,7 +232,14 @@ class ClassTransport(nn.Module):
     @torch.no_grad()
     def observe(self, features: Tensor, label: Tensor, rows_per_image: int = 1) -> None:
         """Follow generated features [N, F] of labels [N, K], and fit the maps when it is time."""
-        centred, share = _follow_mean(self.seen, self.mean, features * self.scale, label, rows_per_image)
+        features = features * self.scale
+        count = label.sum(dim=0) / rows_per_image  # [K]
+        self.seen += count
+        share = count / self.seen.clamp(min=1, max=WINDOW)
+        mean_share = count / self.seen.clamp(min=1, max=MEAN_WINDOW)
+        self.mean += mean_share[:, None] * (_class_means(features, label) - self.mean)
+        # Around the mean of now: that it moved while the generator learned is no variance of its images.
+        centred = features - label @ self.mean
         self.covariance += share[:, None, None] * (_class_seconds(centred, label) - self.covariance)
         if self.images_since_fit >= REFIT_IMAGES:
             self._fit()
@@ -287,50 +291,6 @@ class ClassTransport(nn.Module):
         self.fits, self.images_since_fit = state["fits"], state["images_since_fit"]
 
 
-class ChannelTransport(nn.Module):
-    """As `ClassTransport`, every channel by itself: for features that are too many for covariances.
-
-    real_mean, real_variance: [K, F]. Channels count alike, but for those that hardly vary among real images.
-    """
-
-    seen: Tensor
-    mean: Tensor
-    variance: Tensor
-    real_mean: Tensor
-    real_variance: Tensor
-    scale: Tensor
-
-    def __init__(self, real_mean: Tensor, real_variance: Tensor) -> None:
-        super().__init__()
-        within = real_variance.mean(dim=0)
-        self.register_buffer("real_mean", real_mean, persistent=False)
-        self.register_buffer("real_variance", real_variance, persistent=False)
-        floor = SHRINKAGE * within.mean()
-        self.register_buffer("scale", 1 / within.clamp(min=floor).sqrt(), persistent=False)
-        self.register_buffer("seen", real_mean.new_zeros(len(real_mean)))
-        self.register_buffer("mean", torch.zeros_like(real_mean))
-        self.register_buffer("variance", torch.zeros_like(real_mean))
-
-    @torch.no_grad()
-    def observe(self, features: Tensor, label: Tensor, rows_per_image: int = 1) -> None:
-        """Follow generated features [N, F] of labels [N, K]."""
-        centred, share = _follow_mean(self.seen, self.mean, features, label, rows_per_image)
-        self.variance += share[:, None] * (_class_means(centred.square(), label) - self.variance)
-
-    def forward(self, features: Tensor, label: Tensor) -> Tensor:
-        """Mean squared move of features [N, F], over the variance of their class; differentiable."""
-        moved = ((features - self.carried(features.detach(), label)) * self.scale).square().sum(dim=1)
-        variance = (self.real_variance * self.scale.square()).sum(dim=1)  # [K]
-        return (moved * (label @ ((self.seen >= WINDOW / 2) / variance.clamp(min=1e-12)))).mean()
-
-    @torch.no_grad()
-    def carried(self, features: Tensor, label: Tensor) -> Tensor:
-        """Where features [N, F] of these classes would lie among real ones."""
-        floor = SHRINKAGE / self.scale.square()
-        wider = ((self.real_variance + floor) / (self.variance + floor)).sqrt()  # [K, F]
-        return label @ self.real_mean + (label @ wider) * (features - label @ self.mean)
-
-
 def _transport(own: Tensor, real: Tensor) -> Tensor:
     """A^-1/2 (A^1/2 B A^1/2)^1/2 A^-1/2 of covariances A, B [K, D, D], positive definite."""
     values, vectors = torch.linalg.eigh(own.double())
@@ -341,21 +301,6 @@ def _transport(own: Tensor, real: Tensor) -> Tensor:
     middle = (vectors * values.clamp(min=0).sqrt()[:, None]) @ vectors.mT
     transport: Tensor = inverse @ middle @ inverse
     return transport.to(own.dtype)
-
-
-def _follow_mean(
-    seen: Tensor, mean: Tensor, features: Tensor, label: Tensor, rows_per_image: int
-) -> tuple[Tensor, Tensor]:
-    """Move seen [K] and mean [K, F] on by features [N, F]; these around it, and their shares in a WINDOW [K].
-
-    Around the mean of now: that it moved while the generator learned is no variance of its images.
-    """
-    count = label.sum(dim=0) / rows_per_image  # [K]
-    seen += count
-    share = count / seen.clamp(min=1, max=WINDOW)
-    mean_share = count / seen.clamp(min=1, max=MEAN_WINDOW)
-    mean += mean_share[:, None] * (_class_means(features, label) - mean)
-    return features - label @ mean, share
 
 
 def _class_means(features: Tensor, label: Tensor) -> Tensor:

@@ -1,7 +1,5 @@
 """The frozen network whose maps projected discriminators judge and perceptual losses compare."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Final
 
 import torch
@@ -44,24 +42,6 @@ class FrozenTrunk(nn.Module):
             if index in self.tap_blocks:
                 taps.append(x)
         return taps
-
-    @contextmanager
-    def activations(self) -> Iterator[list[Tensor]]:
-        """A list that a forward pass fills with the maps inside the blocks, after their nonlinearity.
-
-        One a block, [N, C, H, W]: all that it knows before it is pressed into a few channels again.
-        """
-        network: Any = self.network
-        seen: list[Tensor] = []
-        hooks = [
-            block._project_conv.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-            for block in network._blocks
-        ]
-        try:
-            yield seen
-        finally:
-            for hook in hooks:
-                hook.remove()
 
     def head(self, last_tap: Tensor) -> Tensor:
         """The last convolution's map, of 1280 channels, from the map at stride 32."""

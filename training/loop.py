@@ -145,15 +145,15 @@ class Trainer:
         terms |= {"loss_G": loss_G.detach(), "color": color.detach()}
         loss_G = loss_G + config.losses.mean_color_weight * color
         if self.frechet is not None:
-            distance = self.frechet(fake, label)
-            terms["frechet"] = distance.detach()
-            loss_G = loss_G + config.losses.frechet_weight * distance
+            distance, of_sets = self._weighed(*self.frechet(fake, label))
+            terms |= of_sets
+            loss_G = loss_G + distance
         self.optimizer_G.zero_grad(set_to_none=True)
         loss_G.backward()
         return terms
 
     def _matching_step(self, frechet: FrechetLoss) -> dict[str, Tensor]:
-        """The generator's gradient of the Frechet distance alone, summed over parts of the batch.
+        """The generator's gradient of the distances of sets alone, summed over parts of the batch.
 
         Parts of a few images stay in a processor's cache, and take no more memory for a larger batch.
         """
@@ -163,21 +163,29 @@ class Trainer:
         weights = self.normalize_G(dict(self.G.named_parameters()))
         leaves = {name: weight.detach().requires_grad_(not waits) for name, weight in weights.items()}
         size = self.config.optimizer.micro_batch or len(label)
-        total = torch.zeros((), device=self.device)
+        sums: dict[str, Tensor] = {}
         for z_part, label_part in zip(z.split(size), label.split(size), strict=True):
+            share = len(z_part) / len(label)
             with torch.set_grad_enabled(not waits):
-                distance = frechet(self.generate(leaves, z_part, label_part), label_part)
-                distance = distance * (len(z_part) / len(label))
+                images = self.generate(leaves, z_part, label_part)
+                distance, terms = self._weighed(*frechet(images, label_part))
             if not waits:
-                distance.backward()
-            total += distance.detach()
+                (share * distance).backward()
+            for name, value in terms.items():
+                sums[name] = sums.get(name, torch.zeros((), device=self.device)) + share * value
         if not waits:
             self.optimizer_G.zero_grad(set_to_none=True)
             reached = [name for name, leaf in leaves.items() if leaf.grad is not None]
             torch.autograd.backward(
                 [weights[name] for name in reached], [leaves[name].grad for name in reached]
             )
-        return {"frechet": total}
+        return sums
+
+    def _weighed(self, frechet: Tensor, neighbours: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """What the generator is to lessen of a set's distances, and they themselves, for the log."""
+        config = self.config.losses
+        distance = config.frechet_weight * frechet + config.neighbour_weight * neighbours
+        return distance, {"frechet": frechet.detach(), "neighbours": neighbours.detach()}
 
     def _set_rates(self) -> None:
         """Learning rates of this step: rising from zero at the run's start, falling to zero at its end."""

@@ -62,6 +62,10 @@ def test_values_are_read_as_toml(setting: str, value: object) -> None:
             r"losses.frechet_networks \[0, 2\] is not \[0\], \[1\] or \[0, 1\]",
         ),
         ("losses.frechet_networks=[]", r"losses.frechet_networks \[\] is not"),
+        (
+            "losses.neighbour_weight=0.5",
+            "losses.neighbour_weight 0.5: with losses.frechet_weight above 0 only",
+        ),
         ("discriminator.kind=none", "leaves nothing to learn from: losses.frechet_weight is 0"),
         ("optimizer.micro_batch=8", "optimizer.micro_batch 8: with discriminator.kind=none only"),
         ("optimizer.micro_batch=-1", "optimizer.micro_batch -1"),

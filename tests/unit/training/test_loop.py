@@ -13,7 +13,7 @@ from tests.smears import make_smear_dataset
 from training.config import TrainConfig
 from training.data import Dataset, load_dataset
 from training.errors import RunInvalidError, TrainingDivergedError
-from training.frechet_loss import ChannelTransport, ClassTransport, FeatureDistance, FrechetLoss
+from training.frechet_loss import ClassTransport, FeatureDistance, FrechetLoss
 from training.loop import Tick, Trainer
 from training.presets import preset
 from training.run_dir import RunDir
@@ -148,19 +148,16 @@ def test_generator_learns_from_the_distance_alone(datasets: Mapping[int, Dataset
 
     assert trainer.adversaries == []
     assert trainer.images_seen == 16
-    assert rows[-1].keys() == {"frechet"}
+    assert rows[-1].keys() == {"frechet", "neighbours"}
     assert rows[-1]["frechet"] > 0
     unmoved = [name for name, new in trainer.G.named_parameters() if torch.equal(before[name], new)]
     assert unmoved == []
 
 
 @pytest.mark.usefixtures("short_windows")
-def test_parts_of_a_batch_give_its_gradient(
-    datasets: Mapping[int, Dataset], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_parts_of_a_batch_give_its_gradient(datasets: Mapping[int, Dataset]) -> None:
     first = build(datasets, *MATCHING, resolution=64, kind="none")
     train(first, 1)  # the moments are known from here on
-    monkeypatch.setattr(ChannelTransport, "observe", lambda *_: None)  # and stay so between the parts
     gradients = []
     for part in (0, 4):
         trainer = build(datasets, *MATCHING, f"optimizer.micro_batch={part}", resolution=64, kind="none")
@@ -195,7 +192,7 @@ def test_distance_beside_a_discriminator_is_told(datasets: Mapping[int, Dataset]
 
     rows = train(trainer, 2)
 
-    assert {"loss_G", "loss_D", "frechet"} <= rows[-1].keys()
+    assert {"loss_G", "loss_D", "frechet", "neighbours"} <= rows[-1].keys()
     assert rows[-1]["frechet"] > 0
 
 
