@@ -123,7 +123,9 @@ class FeatureDistance(nn.Module):
             fitted = cast("ClassTransport", transport)
             fitted.observe(self.ranks.gather(features.detach()), self.ranks.gather(of), len(of) // len(label))
             distances.append(fitted(features, of))
-        return torch.stack(distances).sum(), self.neighbours(*sets[-1])
+        content, of = sets[-1]
+        self.neighbours.observe(self.ranks.gather(content.detach()), self.ranks.gather(of))
+        return torch.stack(distances).sum(), self.neighbours(content, of)
 
     def _features(self, images: Tensor, label: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Each set's features [N, F] and their labels [N, K]; those of parts have a row for each cell."""
