@@ -20,10 +20,10 @@ NEIGHBOURS: Final = 5
 """The ball of a real image reaches to the fifth nearest other one of its class."""
 SOFTNESS: Final = 0.1
 """Of a ball's squared radius: how much farther one real image may be than another and count for as much."""
-PRICE_WINDOW: Final = 64
+PRICE_WINDOW: Final = 16
 """Images of a class while which a real image that none comes to loses one SOFTNESS of its price."""
-MAX_PRICE: Final = 1.0
-"""And least, below zero, in squared radii of balls: what no image is like is not to be chased."""
+MAX_PRICE: Final = 5.0
+"""And least, below zero, in squared radii of balls."""
 
 
 class NeighbourDistance(nn.Module):

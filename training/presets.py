@@ -153,7 +153,7 @@ def frechet() -> TrainConfig:
         data=DataConfig(flips=False, rot90=False),
         generator=replace(OUR_GENERATOR, base_channels=16, attention_min_width=4),
         discriminator=DiscriminatorOptions(kind="none"),
-        losses=LossConfig(frechet_weight=1.0, frechet_networks=(0, 1), neighbour_weight=3.0),
+        losses=LossConfig(frechet_weight=1.0, frechet_networks=(0, 1)),
         optimizer=OptimizerConfig(
             generator_lr=5e-5,
             beta1=0.5,
