@@ -21,7 +21,7 @@ NEIGHBOURS: Final = 5
 SOFTNESS: Final = 0.1
 """Of a ball's squared radius: how much farther one real image may be than another and count for as much."""
 PRICE_WINDOW: Final = 16
-"""Images of a class while which a real image that none comes to loses one SOFTNESS of its price."""
+"""Images of a class during which a real image that none comes to loses one SOFTNESS of its price."""
 MAX_PRICE: Final = 5.0
 """And least, below zero, in squared radii of balls."""
 
