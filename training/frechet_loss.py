@@ -41,8 +41,8 @@ class FrechetLoss(nn.Module):
     """Frechet and neighbour distances within classes, by one frozen network or several in turns.
 
     Turns cost no more than one network and leave fewer peculiarities to follow. real: gives images
-    [N, 3, H, W] in [-1, 1] and one-hot labels [N, K], in batches, each image once. A fit of the maps waits
-    for the device.
+    [N, 3, H, W] in [-1, 1] and one-hot labels [N, K], in batches, each image once. neighbours: whether theirs
+    is asked for. A fit of the maps waits for the device.
     """
 
     def __init__(
@@ -50,9 +50,13 @@ class FrechetLoss(nn.Module):
         trunks: Sequence[FrozenTrunk],
         real: Callable[[], Iterable[tuple[Tensor, Tensor]]],
         ranks: Ranks | None = None,
+        *,
+        neighbours: bool = False,
     ) -> None:
         super().__init__()
-        self.distances = nn.ModuleList(FeatureDistance(trunk, real(), ranks) for trunk in trunks)
+        self.distances = nn.ModuleList(
+            FeatureDistance(trunk, real(), ranks, neighbours=neighbours) for trunk in trunks
+        )
         self.turn = 0
 
     @property
@@ -60,13 +64,13 @@ class FrechetLoss(nn.Module):
         """The frozen networks."""
         return [cast("FeatureDistance", distance).trunk for distance in self.distances]
 
-    def forward(self, images: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor, label: Tensor) -> tuple[Tensor, Tensor | None]:
         """images: generated, [N, 3, H, W] in [-1, 1], with their graph. label: [N, K] one-hot. Two scalars.
 
         By the network whose turn it is: the Frechet distance over the real variance, zero for a class until
-        that has seen half a WINDOW of its images; and the `NeighbourDistance`.
+        that has seen half a WINDOW of its images; and the `NeighbourDistance`, None if not asked for.
         """
-        distances: tuple[Tensor, Tensor] = self.distances[self.turn](images, label)
+        distances: tuple[Tensor, Tensor | None] = self.distances[self.turn](images, label)
         self.turn = (self.turn + 1) % len(self.distances)
         return distances
 
@@ -86,7 +90,12 @@ class FeatureDistance(nn.Module):
     """
 
     def __init__(
-        self, trunk: FrozenTrunk, real: Iterable[tuple[Tensor, Tensor]], ranks: Ranks | None = None
+        self,
+        trunk: FrozenTrunk,
+        real: Iterable[tuple[Tensor, Tensor]],
+        ranks: Ranks | None = None,
+        *,
+        neighbours: bool = False,
     ) -> None:
         super().__init__()
         self._trunk = (trunk,)  # frozen, and no part of the state
@@ -98,8 +107,9 @@ class FeatureDistance(nn.Module):
                 sets = self._features(images, label)
                 for of_set, (features, of) in zip(moments, sets, strict=True):
                     of_set.add(features, of)
-                contents.append(sets[-1][0])
-                labels.append(label)
+                if neighbours:
+                    contents.append(sets[-1][0])
+                    labels.append(label)
         texture, parts, content = moments
         self.transports = nn.ModuleList(
             [
@@ -108,14 +118,14 @@ class FeatureDistance(nn.Module):
                 ClassTransport(*content.finish()),
             ]
         )
-        self.neighbours = NeighbourDistance(torch.cat(contents), torch.cat(labels))
+        self.neighbours = NeighbourDistance(torch.cat(contents), torch.cat(labels)) if neighbours else None
 
     @property
     def trunk(self) -> FrozenTrunk:
         """The frozen network."""
         return self._trunk[0]
 
-    def forward(self, images: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor, label: Tensor) -> tuple[Tensor, Tensor | None]:
         """See `FrechetLoss.forward`."""
         distances = []
         sets = self._features(images, label)
@@ -123,6 +133,8 @@ class FeatureDistance(nn.Module):
             fitted = cast("ClassTransport", transport)
             fitted.observe(self.ranks.gather(features.detach()), self.ranks.gather(of), len(of) // len(label))
             distances.append(fitted(features, of))
+        if self.neighbours is None:
+            return torch.stack(distances).sum(), None
         content, of = sets[-1]
         self.neighbours.observe(self.ranks.gather(content.detach()), self.ranks.gather(of))
         return torch.stack(distances).sum(), self.neighbours(content, of)

@@ -171,8 +171,7 @@ class Trainer:
                 distance, terms = self._weighed(*frechet(images, label_part))
             if not waits:
                 (share * distance).backward()
-            for name, value in terms.items():
-                sums[name] = sums.get(name, torch.zeros((), device=self.device)) + share * value
+            _add(sums, terms, share)
         if not waits:
             self.optimizer_G.zero_grad(set_to_none=True)
             reached = [name for name, leaf in leaves.items() if leaf.grad is not None]
@@ -181,11 +180,14 @@ class Trainer:
             )
         return sums
 
-    def _weighed(self, frechet: Tensor, neighbours: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _weighed(self, frechet: Tensor, neighbours: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         """What the generator is to lessen of a set's distances, and they themselves, for the log."""
         config = self.config.losses
-        distance = config.frechet_weight * frechet + config.neighbour_weight * neighbours
-        return distance, {"frechet": frechet.detach(), "neighbours": neighbours.detach()}
+        distance, terms = config.frechet_weight * frechet, {"frechet": frechet.detach()}
+        if neighbours is not None:
+            distance = distance + config.neighbour_weight * neighbours
+            terms["neighbours"] = neighbours.detach()
+        return distance, terms
 
     def _set_rates(self) -> None:
         """Learning rates of this step: rising from zero at the run's start, falling to zero at its end."""
@@ -215,7 +217,7 @@ class Trainer:
                 if progress is not None:
                     progress("features of real images", done, total)
 
-        return FrechetLoss(trunks, real, self.ranks)
+        return FrechetLoss(trunks, real, self.ranks, neighbours=config.neighbour_weight > 0)
 
     def _latents(self, n: int, generator: torch.Generator | None) -> Tensor:
         return torch.randn(n, self.latent_dim, generator=generator, device=self.device)
@@ -235,8 +237,7 @@ class Trainer:
             started, steps = time.perf_counter(), 0
             sums: dict[str, Tensor] = {}
             while self.images_seen < images and (steps == 0 or steps * batch < tick_images):
-                for name, value in self.step().items():
-                    sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value
+                _add(sums, self.step())
                 steps += 1
                 if self.ranks.size == 1 and stop():
                     break
@@ -343,6 +344,12 @@ def make_adversaries(config: TrainConfig, class_count: int, trainer: Trainer) ->
     for adversary in adversaries:
         adversary.module.to(trainer.device).to(memory_format=MEMORY_FORMATS[config.run.memory_format])
     return adversaries
+
+
+def _add(sums: dict[str, Tensor], terms: Mapping[str, Tensor], share: float = 1.0) -> None:
+    """Add that share of each term to its sum, which begins with the first."""
+    for name, value in terms.items():
+        sums[name] = sums[name] + share * value if name in sums else share * value
 
 
 def _optimizer(module: nn.Module, lr: float, config: TrainConfig) -> torch.optim.Optimizer:

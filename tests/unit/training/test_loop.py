@@ -141,7 +141,7 @@ def short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("short_windows")
 def test_generator_learns_from_the_distance_alone(datasets: Mapping[int, Dataset]) -> None:
-    trainer = build(datasets, *MATCHING, resolution=64, kind="none")
+    trainer = build(datasets, *MATCHING, "losses.neighbour_weight=1", resolution=64, kind="none")
     before = snapshot(dict(trainer.G.named_parameters()))
 
     rows = train(trainer, 2)
@@ -152,6 +152,17 @@ def test_generator_learns_from_the_distance_alone(datasets: Mapping[int, Dataset
     assert rows[-1]["frechet"] > 0
     unmoved = [name for name, new in trainer.G.named_parameters() if torch.equal(before[name], new)]
     assert unmoved == []
+
+
+@pytest.mark.usefixtures("short_windows")
+def test_neighbours_without_a_weight_are_left_out(datasets: Mapping[int, Dataset]) -> None:
+    trainer = build(datasets, *MATCHING, resolution=64, kind="none")
+
+    rows = train(trainer, 2)
+
+    assert rows[-1].keys() == {"frechet"}
+    state = cast("FrechetLoss", trainer.frechet).state_dict()
+    assert not [name for name in state if "neighbours" in name]
 
 
 @pytest.mark.usefixtures("short_windows")
@@ -188,7 +199,8 @@ def test_distance_learns_alone_at_first(datasets: Mapping[int, Dataset]) -> None
 
 @pytest.mark.usefixtures("short_windows")
 def test_distance_beside_a_discriminator_is_told(datasets: Mapping[int, Dataset]) -> None:
-    trainer = build(datasets, "losses.frechet_weight=0.5", resolution=64, kind="projected")
+    weights = ("losses.frechet_weight=0.5", "losses.neighbour_weight=2")
+    trainer = build(datasets, *weights, resolution=64, kind="projected")
 
     rows = train(trainer, 2)
 

@@ -123,9 +123,8 @@ def test_prices_send_images_to_the_kind_they_have_left() -> None:
     follow(distance, features, times=20)
 
     (after,) = torch.autograd.grad(distance(images, of_class(0, 16)), images)
-    assert float(after.mean()) < min(
-        0.0, float(before.mean())
-    )  # against the gradient lies the second kind, at 2
+    # against the gradient lies the second kind, at 2
+    assert float(after.mean()) < min(0.0, float(before.mean()))
 
 
 def test_price_has_bounds() -> None:
