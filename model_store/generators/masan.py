@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model_store.generators.kinds import CHOICE_NUMBERS, KindChoice, Shares, check_shares
 from model_store.generators.layers import (
     ClassMapping,
     Conv3x3,
@@ -46,6 +47,8 @@ class MasanConfig:
         smear and tell the network where the border is: it draws them as bands along the sides.
     rgb_skip: the image is the sum of an upsampled half-size image and a correction, before tanh; a network
         grown from a trained half-size one starts with a gain of zero on the correction.
+    kind_shares: shares of each class's kinds of images, which two more numbers of the latent choose; the
+        network is told the kind in place of the class. None as published.
     Raises ValueError naming the field for a value that cannot be built.
     """
 
@@ -63,6 +66,7 @@ class MasanConfig:
     noise_resolutions: tuple[int, ...] = ()
     refine_resolutions: tuple[int, ...] = ()
     padding: Padding = "zeros"
+    kind_shares: Shares = ()
 
     def __post_init__(self) -> None:
         if self.resolution not in RESOLUTIONS:
@@ -85,6 +89,8 @@ class MasanConfig:
         for field in counts:
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} {getattr(self, field)} is not at least 1")
+        if self.kind_shares:
+            check_shares(self.kind_shares, self.class_count)
 
     def channels(self, resolution: int) -> int:
         """Width of the map at a resolution."""
@@ -94,7 +100,9 @@ class MasanConfig:
 class MasanGenerator(nn.Module):
     """z [N, Z], label [N, K] one-hot -> images [N, 3, R, R] in [-1, 1].
 
-    Z, the attribute `latent_dim`, is the config's, plus the pixels of its noise maps.
+    Z, the attribute `latent_dim`, is the config's, plus the pixels of its noise maps, plus two where classes
+    are of several kinds. There a label may name the kind itself, [N, T] one-hot of all kinds, and nothing is
+    left to choose.
     Source: MASAN's figure 1 on CellGAN's backbone: z as a 1x1 map, six doublings with class-conditional
     AdaIN, additive skips of global context from 8, 16 and 32 to 64, 128 and 256.
     """
@@ -102,11 +110,14 @@ class MasanGenerator(nn.Module):
     def __init__(self, config: MasanConfig) -> None:
         super().__init__()
         self.config = config
-        self.latent_dim = config.latent_dim + sum(side**2 for side in config.noise_resolutions)
+        self.kinds = KindChoice(config.kind_shares) if config.kind_shares else None
+        numbers_of_choice = CHOICE_NUMBERS if self.kinds else 0
+        noise = sum(side**2 for side in config.noise_resolutions)
+        self.latent_dim = config.latent_dim + noise + numbers_of_choice
         self.class_count = config.class_count
         self.resolution = config.resolution
-        condition_in = config.class_count + (config.latent_dim if config.adain_input == "class+z" else 0)
-        self.mapping = ClassMapping(condition_in)
+        told = self.kinds.kind_count if self.kinds else config.class_count
+        self.mapping = ClassMapping(told + (config.latent_dim if config.adain_input == "class+z" else 0))
         self.init_z = nn.ConvTranspose2d(config.latent_dim, config.channels(4), 4, bias=False)
         self.up = nn.ModuleDict()
         self.refine = nn.ModuleDict()
@@ -120,6 +131,10 @@ class MasanGenerator(nn.Module):
             self.correction_gain = nn.Parameter(torch.ones(()))
 
     def forward(self, z: Tensor, label: Tensor) -> Tensor:
+        if self.kinds is not None:
+            z, choice = z[:, :-CHOICE_NUMBERS], z[:, -CHOICE_NUMBERS:]
+            if label.shape[1] == self.class_count:
+                label = self.kinds(choice, label)
         sides = self.config.noise_resolutions
         z, *flat = z.split([self.config.latent_dim, *(side**2 for side in sides)], dim=1)
         noise = {side: n.unflatten(1, (1, side, side)) for side, n in zip(sides, flat, strict=True)}
@@ -140,7 +155,7 @@ class MasanGenerator(nn.Module):
         return torch.tanh(self.config.output_gain * rgb)
 
     def condition(self, z: Tensor, label: Tensor) -> Tensor:
-        """What AdaIN sees, [N, 128]; z without the noise maps."""
+        """What AdaIN sees, [N, 128]; z is the config's `latent_dim` alone, label of kinds where there are."""
         if self.config.adain_input == "class+z":  # both of length about one, or z would drown the class
             label = torch.cat([label, z * z.shape[1] ** -0.5], dim=1)
         mapped: Tensor = self.mapping(label)

@@ -29,6 +29,7 @@ def _masan(config: Mapping[str, Any]) -> nn.Module:
     for name in ("attention_resolutions", "noise_resolutions", "refine_resolutions"):
         if values.get(name) is not None:
             values[name] = tuple(values[name])
+    values["kind_shares"] = tuple(map(tuple, values.get("kind_shares", ())))
     return MasanGenerator(MasanConfig(**values))
 
 

@@ -9,8 +9,10 @@ from typing import Any, Final, cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model_store.generators.kinds import CHOICE_NUMBERS, SHORTEST, KindChoice
 from model_store.generators.layers import (
     INSTANCE_NORM_EPS,
     LRELU_SLOPE,
@@ -45,9 +47,12 @@ class _GraphBuilder:
         z = make.input("z", network.latent_dim)
         label = make.input("label", network.class_count)
         sides = self._config.noise_resolutions
-        latent, *flat = make.split(z, 1, (self._config.latent_dim, *(side**2 for side in sides)))
+        choice_widths = (CHOICE_NUMBERS,) if network.kinds else ()
+        widths = (self._config.latent_dim, *(side**2 for side in sides), *choice_widths)
+        latent, *rest = make.split(z, 1, widths)
+        flat, choice = rest[: len(sides)], rest[len(sides) :]
         noise = {side: make.reshape(n, 1, 1, side, side) for side, n in zip(sides, flat, strict=True)}
-        affine = self._affine(latent, label)
+        affine = self._affine(latent, self._kind(choice[0], label) if choice else label)
         x = self._first_map(latent)
         maps: dict[int, Node] = {}
         for resolution in network.block_resolutions():
@@ -71,6 +76,18 @@ class _GraphBuilder:
         flat = self._make.matmul(latent, self._make.constant(weight.flatten(1)))
         return self._make.reshape(flat, 1, *weight.shape[1:])
 
+    def _kind(self, choice: Node, label: Node) -> Node:
+        """See `KindChoice`."""
+        make, kinds = self._make, cast("KindChoice", self._network.kinds)
+        along, across = make.split(choice, 1, (1, 1))
+        length = make.add(make.absolute(along), make.absolute(across))
+        length = make.at_least(length, make.constant(np.full((1, 1), SHORTEST)))
+        beside = make.subtract(make.constant(np.ones((1, 1))), make.divide(along, length))
+        turn = make.multiply(make.sign(across), beside)
+        chosen = make.is_within(turn, make.constant(kinds.first[None]), make.constant(kinds.last[None]))
+        of_class = F.one_hot(kinds.class_of_kind, self._network.class_count).t()  # [K, T]
+        return make.multiply(make.matmul(label, make.constant(of_class)), chosen)
+
     def _affine(self, latent: Node, label: Node) -> dict[str, tuple[Node, Node]]:
         """1 + gamma and beta of every `up.R` and `refine.R`, [1, C, 1, 1].
 
@@ -86,8 +103,8 @@ class _GraphBuilder:
         weight = torch.cat([layer.weight for layer in layers.values()])
         bias = torch.cat([layer.bias for layer in layers.values()])
         if self._config.adain_input == "class":
-            by_class = network.mapping(torch.eye(network.class_count)) @ weight.t() + bias
-            all_at_once = make.matmul(label, make.constant(by_class))
+            labels = torch.eye(network.mapping.layers[0].in_features)
+            all_at_once = make.matmul(label, make.constant(network.mapping(labels) @ weight.t() + bias))
         else:
             scaled = make.multiply(latent, make.constant(np.full((1, 1), self._config.latent_dim**-0.5)))
             mapped = make.concat([label, scaled], 1)

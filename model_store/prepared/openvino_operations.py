@@ -44,6 +44,23 @@ class Operations:
     def multiply(self, first: Node, second: Node) -> Node:
         return self._ops.multiply(first, second)
 
+    def divide(self, first: Node, second: Node) -> Node:
+        return self._ops.divide(first, second)
+
+    def absolute(self, x: Node) -> Node:
+        return self._ops.absolute(x)
+
+    def sign(self, x: Node) -> Node:
+        return self._ops.sign(x)
+
+    def at_least(self, x: Node, least: Node) -> Node:
+        return self._ops.maximum(x, least)
+
+    def is_within(self, x: Node, first: Node, last: Node) -> Node:
+        """1 where first <= x < last, else 0."""
+        both = self._ops.logical_and(self._ops.greater_equal(x, first), self._ops.less(x, last))
+        return self._ops.convert(both, np.float32)
+
     def tanh(self, x: Node) -> Node:
         return self._ops.tanh(x)
 

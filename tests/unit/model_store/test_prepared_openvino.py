@@ -24,6 +24,7 @@ from model_store.prepared.openvino_runtime import compile_for_cpu
 from tests.checkpoints import build_tiny, tiny_config
 
 SMALL: dict[str, Any] = tiny_config(resolution=64, base_channels=2)
+KIND_SHARES = [[0.3, 0.3, 0.4], [0.9, 0.1]]
 CONFIGS: dict[str, dict[str, Any]] = {
     "16 px": tiny_config(),
     "cellgan": {**SMALL, "attention_sites": "none"},
@@ -39,6 +40,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "noise_resolutions": [4, 16],
         "refine_resolutions": [8, 32, 64],
     },
+    "kinds": {**SMALL, "adain_input": "class+z", "noise_resolutions": [4], "kind_shares": KIND_SHARES},
+    "kinds, no latent": {**SMALL, "kind_shares": KIND_SHARES},
     "refined by class": {**SMALL, "refine_resolutions": [16, 64]},
     "replicate": {**SMALL, "padding": "replicate", "rgb_skip": True},
     "256 px": tiny_config(resolution=256, base_channels=2),
@@ -67,6 +70,18 @@ def inputs(described: Generator, count: int, seed: int = 0) -> tuple[Tensor, Ten
 @pytest.fixture(scope="module")
 def prepared() -> OpenvinoGenerator:
     return OpenvinoGenerator(network(CONFIGS["shipped"]), passes=4)
+
+
+def test_each_image_is_of_the_kind_that_the_network_chooses() -> None:
+    eager = network(tiny_config() | {"kind_shares": KIND_SHARES})
+    z, label = inputs(eager, 64)
+    z[0, -2:] = 0
+
+    with torch.inference_mode():
+        expected = eager(z, label)
+    drawn = OpenvinoGenerator(eager, passes=1)(z, label)
+
+    torch.testing.assert_close(drawn, expected, atol=2e-4, rtol=0)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
