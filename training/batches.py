@@ -9,25 +9,32 @@ from torch import Tensor
 from training.config import TrainConfig
 from training.data import Dataset
 from training.image_random import own_share
+from training.kinds import Kinds
 
 
 class Batches:
     """Draws real batches; the dataset stays uint8 on the device, a quarter of its float size.
 
-    Nothing in a draw waits for the device: which images to take is decided there.
+    Nothing in a draw waits for the device: which images to take is decided there. kinds: what labels are of,
+    in place of classes.
     """
 
     def __init__(
-        self, dataset: Dataset, config: TrainConfig, device: torch.device, random: torch.Generator
+        self,
+        dataset: Dataset,
+        config: TrainConfig,
+        device: torch.device,
+        random: torch.Generator,
+        kinds: Kinds | None = None,
     ) -> None:
         self.config = config
         self.device = device
         self.random = random
         self.images = torch.from_numpy(dataset.images).permute(0, 3, 1, 2).contiguous().to(self.device)
         self.invented = torch.from_numpy(dataset.invented).to(self.device)
-        self.class_count = len(dataset.classes)
+        self.class_count = sum(kinds.counts) if kinds else len(dataset.classes)
         self.one_hot = torch.eye(self.class_count, device=self.device)
-        self.labels = torch.from_numpy(dataset.labels).to(self.device)
+        self.labels = torch.from_numpy(kinds.labels if kinds else dataset.labels).to(self.device)
         self.by_class = torch.argsort(self.labels, stable=True)  # [N]
         self.class_sizes = torch.bincount(self.labels, minlength=self.class_count)  # [K]
         self.class_starts = self.class_sizes.cumsum(0) - self.class_sizes  # [K], in `by_class`

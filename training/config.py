@@ -56,6 +56,8 @@ class DataConfig:
     """hold_out_block: the series block never trained on (0..4), or -1 to train on all images.
 
     classes: folder name -> class slug, where the folder's own name or `classes.toml` should not decide.
+    kinds: how many kinds of images each class is parted into (`training.kinds`), in the order of classes; one
+    number is for all of them, and 1 parts none. Without any, a run has those of what it goes on from.
     """
 
     label_mode: LabelMode = "mask"
@@ -65,6 +67,7 @@ class DataConfig:
     rot90: bool = True
     class_balanced: bool = True
     classes: dict[str, str] = field(default_factory=dict)
+    kinds: tuple[Count, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -103,10 +103,11 @@ def trained_by_run(run_dir: RunDir, state_file: str = "state.pt") -> TrainedGene
     config = run_dir.config()
     state = run_dir.load_state(state_file)
     classes = tuple(state["classes"])
+    kind_shares = state["kinds"]["shares"] if state.get("kinds") else ()
     return TrainedGenerator(
-        network=fold_generator(config, len(classes), state["G_ema"], state["normalize_G"]),
+        network=fold_generator(config, len(classes), state["G_ema"], state["normalize_G"], kind_shares),
         architecture="masan",
-        config=generator_config(config, len(classes)),
+        config=generator_config(config, len(classes), kind_shares),
         classes=classes,
         recipe=config.recipe,
         data=config.data,

@@ -6,6 +6,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from model_store.generators.kinds import Shares
 from model_store.generators.layers import use_transposed_convolutions
 from model_store.generators.registry import build_generator
 from training.config import GeneratorOptions, TrainConfig
@@ -15,7 +16,7 @@ EXPORT_POWER_ITERATIONS: Final = 50
 """Power iterations before folding the averaged weights; their singular vectors lag behind the live ones."""
 
 
-def generator_config(config: TrainConfig, class_count: int) -> dict[str, Any]:
+def generator_config(config: TrainConfig, class_count: int, kind_shares: Shares = ()) -> dict[str, Any]:
     """Arguments of the generator's architecture, as they stand in a manifest."""
     options = config.generator
     resolutions = options.attention_resolutions
@@ -34,6 +35,7 @@ def generator_config(config: TrainConfig, class_count: int) -> dict[str, Any]:
         "noise_resolutions": list(options.noise_resolutions),
         "refine_resolutions": list(options.refine_resolutions),
         "padding": options.padding,
+        "kind_shares": [list(of_class) for of_class in kind_shares],
     }
 
 
@@ -47,12 +49,13 @@ def fold_generator(
     class_count: int,
     parameters: Mapping[str, Tensor],
     singular_vectors: Mapping[str, Tensor],
+    kind_shares: Shares = (),
 ) -> nn.Module:
     """A plain generator with spectral norm folded into its weights: eval mode, float32, on the CPU.
 
     parameters: the (averaged) trained ones. singular_vectors: state of the run's SpectralNorm.
     """
-    plain = build_generator("masan", generator_config(config, class_count))
+    plain = build_generator("masan", generator_config(config, class_count, kind_shares))
     normalize = SpectralNorm(plain, normalized_weights(plain, config.generator))
     normalize.load_state_dict({name: value.cpu() for name, value in singular_vectors.items()})
     with torch.no_grad():

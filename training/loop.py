@@ -26,6 +26,7 @@ from training.frechet_loss import FrechetLoss
 from training.frozen_trunk import FrozenTrunk
 from training.hardware import MEMORY_FORMATS, fit_to_device
 from training.image_random import ImageRandom, draw_for_images
+from training.kinds import Kinds
 from training.ranks import Ranks
 from training.spectral_norm import SpectralNorm, initialize
 
@@ -47,7 +48,8 @@ class Tick:
 class Trainer:
     """Networks, optimisers and random state of one run; `run_until` trains.
 
-    Names follow the field: G and D are trained, G_ema is the averaged generator that is published.
+    Names follow the field: G and D are trained, G_ema is the averaged generator that is published. kinds: of
+    the dataset's images, which are then drawn, told to G and matched in place of classes.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Trainer:
         device: str = "cpu",
         ranks: Ranks | None = None,
         progress: Progress | None = None,
+        kinds: Kinds | None = None,
     ) -> None:
         self.device = torch.device(device)
         self.ranks = ranks or Ranks()
@@ -64,12 +67,16 @@ class Trainer:
         torch.manual_seed(config.run.seed)
         self.config = config
         self.classes = dataset.classes
+        self.kinds = kinds
+        self.kind_shares = kinds.shares if kinds else ()
+        self.kind_counts = kinds.counts if kinds else (1,) * len(dataset.classes)
         share = self.ranks.share(config.optimizer.batch)
         self.random = ImageRandom(self.device, config.run.seed, self.ranks, share)
-        self.batches = Batches(dataset, config, self.device, self.random)
+        self.batches = Batches(dataset, config, self.device, self.random, kinds)
         self.target_colors = self.batches.mean_colors()
 
-        self.G = build_generator("masan", generator_config(config, len(dataset.classes))).to(self.device)
+        architecture = generator_config(config, len(dataset.classes), self.kind_shares)
+        self.G = build_generator("masan", architecture).to(self.device)
         self.latent_dim = cast("Generator", self.G).latent_dim
         use_transposed_convolutions(self.G).to(memory_format=MEMORY_FORMATS[config.run.memory_format])
         names = normalized_weights(self.G, config.generator)
@@ -119,7 +126,7 @@ class Trainer:
             adversary.observe(
                 (real * seen).contiguous(memory_format=memory_format),
                 (fake * seen).contiguous(memory_format=memory_format),
-                label,
+                self.class_label(label),
             )
 
         terms: dict[str, Tensor] = {}
@@ -256,9 +263,14 @@ class Trainer:
         if not all(math.isfinite(value) for value in values.values()):
             raise TrainingDivergedError(self.images_seen, values)
 
+    def class_label(self, label: Tensor) -> Tensor:
+        """What a batch's labels, which may be of kinds, say of classes: [N, K] one-hot."""
+        return self.kinds.class_label(label) if self.kinds else label
+
     def export_generator(self) -> nn.Module:
         """G_ema as it would be published; see `training.folding.fold_generator`."""
-        return fold_generator(self.config, len(self.classes), self.G_ema, self.normalize_G.state_dict())
+        vectors = self.normalize_G.state_dict()
+        return fold_generator(self.config, len(self.classes), self.G_ema, vectors, self.kind_shares)
 
     def autocast(self) -> AbstractContextManager[None]:
         """bfloat16 for convolutions and products where the run says so."""
@@ -271,6 +283,7 @@ class Trainer:
         return {
             "config": self.config.to_dict(),
             "classes": list(self.classes),
+            "kinds": self.kinds.state() if self.kinds else None,
             "images_seen": self.images_seen,
             "images_at_start": self.images_at_start,
             "seconds_trained": self.seconds_trained,

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from model_store.errors import ModelStoreError
+from model_store.generators.kinds import Shares
+from model_store.generators.registry import Generator
 from model_store.manifest import Manifest
 from model_store.weights import load_generator
 from training.errors import ConfigInvalidError
@@ -19,12 +21,25 @@ from training.stores import store_with
 class Origin:
     """A checkpoint to start from.
 
-    weights: float32, spectral norm folded in. discriminators: what it kept of them, None if nothing.
+    generator: float32, on the CPU, spectral norm folded in. discriminators: what it kept of them, None if
+    nothing.
     """
 
     manifest: Manifest
-    weights: Mapping[str, Tensor]
+    generator: Generator
     discriminators: Mapping[str, Tensor] | None = None
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The generator's parameters."""
+        module = cast("nn.Module", self.generator)
+        return {name: parameter.detach() for name, parameter in module.named_parameters()}
+
+    @property
+    def kind_shares(self) -> Shares:
+        """Shares of each class's kinds; a class that is not parted is one kind."""
+        shares = self.manifest.config.get("kind_shares") or [[1.0]] * len(self.manifest.classes)
+        return tuple(map(tuple, shares))
 
     def generator_options(self, names: set[str]) -> dict[str, Any]:
         """Those arguments of its architecture that are among `names`."""
@@ -51,7 +66,7 @@ def load_origin(reference: str, store: str | None = None) -> Origin:
     try:
         models = store_with(reference, store)
         checkpoint = models.resolve(reference)
-        generator: Any = load_generator(models, checkpoint, torch.device("cpu"))
+        generator = load_generator(models, checkpoint, torch.device("cpu"))
         discriminators = load_discriminators(models, checkpoint)
     except ModelStoreError as error:
         raise ConfigInvalidError(f"--init {reference!r}: {error}") from None
@@ -59,5 +74,4 @@ def load_origin(reference: str, store: str | None = None) -> Origin:
         raise ConfigInvalidError(
             f"--init {reference!r}: architecture {checkpoint.manifest.architecture} is not masan or cellgan"
         )
-    weights = {name: parameter.detach() for name, parameter in generator.named_parameters()}
-    return Origin(checkpoint.manifest, weights, discriminators)
+    return Origin(checkpoint.manifest, generator, discriminators)

@@ -56,7 +56,8 @@ class OverfittingCheck:
             for batches in (seen_batches, unseen_batches):
                 real, invented, label = batches.draw()
                 fake = generator(z, label)
-                row.append(_mean_logits(trainer, real * ~invented, fake * ~invented, label, random))
+                judged = trainer.class_label(label)
+                row.append(_mean_logits(trainer, real * ~invented, fake * ~invented, judged, random))
             means.append(row)
         (seen, fake_seen), (unseen, fake_unseen) = np.mean(means, axis=0)
         return {

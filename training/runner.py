@@ -2,13 +2,25 @@
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from model_store.quality.extractors import FeatureExtractor
+from model_store.quality.feature_cache import FeatureCache
 from training.config import TrainConfig
-from training.data import Dataset, load_dataset
+from training.data import Dataset, default_cache_dir, load_dataset
 from training.errors import RunInvalidError, TrainingDivergedError
+from training.evaluation.reference import Progress, extract_reference
+from training.kinds import (
+    VARIANT,
+    Kinds,
+    counts_of,
+    counts_per_class,
+    drawn_centres,
+    find_kinds,
+    restore_kinds,
+)
 from training.loop import Trainer
 from training.origin import Origin
 from training.overfitting import OverfittingCheck
@@ -59,11 +71,15 @@ def run(request: RunRequest, ranks: Ranks | None = None) -> RunDir:
     prepare_process(request.threads)
     seen, unseen = load_split(request.config, request.data)
     dataset = seen.without(request.hidden)
+    if request.resume:
+        _check_data(RunDir.open(request.resume), dataset, request.data)
     with stage_bars() as tell:
         told = tell if ranks.is_first else None
-        trainer = Trainer(request.config, dataset, rank_device(request.device, ranks), ranks, told)
+        kinds = kinds_of_run(request, dataset, told)
+        device = rank_device(request.device, ranks)
+        trainer = Trainer(_naming(kinds, request.config), dataset, device, ranks, told, kinds)
     if request.resume:
-        run_dir = _resume(request, RunDir.open(request.resume), trainer, dataset)
+        run_dir = _resume(request, RunDir.open(request.resume), trainer)
     else:
         run_dir = _start(request, trainer, dataset)
     writes = run_dir if ranks.is_first else None
@@ -102,6 +118,38 @@ def load_split(config: TrainConfig, root: Path) -> tuple[Dataset, Dataset]:
     return seen, dataset.subset(is_held_out)
 
 
+def kinds_of_run(request: RunRequest, dataset: Dataset, progress: Progress | None) -> Kinds | None:
+    """Kinds of the images trained on; None where no class is parted.
+
+    A run that goes on, or grows, keeps those it has; one that starts from a checkpoint of these classes, with
+    as many kinds, finds them where that one draws them. Raises RunInvalidError for other kinds than the run
+    has, ConfigInvalidError for kinds that the images do not have.
+    """
+    parent = request.resume or request.grow
+    kept = RunDir.open(parent).load_state().get("kinds") if parent else None
+    one_each = (1,) * len(dataset.classes)
+    init = request.init if request.init and request.init.manifest.classes == dataset.classes else None
+    found = counts_of(kept["shares"]) if kept else counts_of(init.kind_shares) if init else one_each
+    counts = counts_per_class(request.config.data.kinds or found, len(dataset.classes))
+    if parent and counts != found:
+        raise RunInvalidError(
+            f"data.kinds {list(counts)}: {parent} has {list(found)}, which go on as they are"
+        )
+    if counts == one_each:
+        return None
+    extractor, cache = FeatureExtractor(VARIANT), FeatureCache(default_cache_dir())
+    features = extract_reference(dataset, extractor, cache=cache, progress=progress).features
+    if kept:
+        return restore_kinds(features, dataset.labels, kept)
+    start = drawn_centres(init, extractor) if init and counts == found else None
+    return find_kinds(features, dataset.labels, counts, start)
+
+
+def _naming(kinds: Kinds | None, config: TrainConfig) -> TrainConfig:
+    """The configuration with the number of kinds that there are."""
+    return replace(config, data=replace(config.data, kinds=kinds.counts)) if kinds else config
+
+
 def rank_device(device: str, ranks: Ranks) -> str:
     """The device of this rank: with several on `cuda`, one GPU each."""
     return f"cuda:{ranks.local_rank}" if device == "cuda" and ranks.size > 1 else device
@@ -131,12 +179,16 @@ def _start(request: RunRequest, trainer: Trainer, dataset: Dataset) -> RunDir:
     return run_dir
 
 
-def _resume(request: RunRequest, run_dir: RunDir, trainer: Trainer, dataset: Dataset) -> RunDir:
-    """The run as it was left. Raises RunInvalidError if data or configuration do not fit its state."""
+def _check_data(run_dir: RunDir, dataset: Dataset, data: Path) -> None:
+    """Raises RunInvalidError unless these are the images that the run was begun with."""
     if run_dir.environment()["dataset"]["digest"] != dataset.digest:
         raise RunInvalidError(
-            f"{request.data} is not the dataset of {run_dir.path}: the digests differ; start a new run"
+            f"{data} is not the dataset of {run_dir.path}: the digests differ; start a new run"
         )
+
+
+def _resume(request: RunRequest, run_dir: RunDir, trainer: Trainer) -> RunDir:
+    """The run as it was left. Raises RunInvalidError if its state does not fit the configuration."""
     try:
         trainer.load_state_dict(run_dir.load_state())
     except (RuntimeError, ValueError, KeyError) as error:

@@ -6,13 +6,15 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from model_store.generators.kinds import Shares
 from training.errors import RunInvalidError
 from training.folding import EXPORT_POWER_ITERATIONS
+from training.kinds import counts_of
 from training.loop import CORRECTION_GAIN, Trainer, load_moments
 from training.origin import Origin
 
 CLASS_INPUT: Final = "mapping.layers.0.weight"
-"""The generator's only parameter whose meaning depends on the order of the classes."""
+"""The generator's only parameter whose meaning depends on the order of the classes, or of their kinds."""
 
 
 def grow_from(trainer: Trainer, state: Mapping[str, Any]) -> None:
@@ -39,13 +41,15 @@ def start_from(trainer: Trainer, origin: Origin) -> bool:
 
     Whether discriminators that it kept go on: they do if they are of these classes and settings.
 
-    What a checkpoint of other classes knew of them starts anew; noise and refinements that it did not
-    have start silent.
+    What a checkpoint of other classes knew of them starts anew; kinds that it did not tell apart start alike;
+    noise and refinements that it did not have start silent.
     Raises RunInvalidError if the networks do not fit.
     """
     weights = dict(origin.weights)
     if origin.manifest.classes != trainer.classes:
         del weights[CLASS_INPUT]
+    else:
+        weights[CLASS_INPUT] = _told_kinds(weights[CLASS_INPUT], origin.kind_shares, trainer.kind_counts)
     own = dict(trainer.G.named_parameters())
     lacking = [name for name in own if name not in weights and name != CLASS_INPUT]
     silent = [name for name in lacking if "noise" in name]
@@ -59,6 +63,19 @@ def start_from(trainer: Trainer, origin: Origin) -> bool:
     trainer.images_at_start = trainer.images_seen
     trainer.seconds_trained = 3600 * origin.manifest.training.hours
     return _take_kept_discriminators(trainer, origin)
+
+
+def _told_kinds(weight: Tensor, shares: Shares, counts: tuple[int, ...]) -> Tensor:
+    """Input weights [128, T + Z] of a mapping told kinds of these shares, for one told `counts` per class.
+
+    The same if they are as many; else every kind of a class begins with the mean of that class's.
+    """
+    if counts_of(shares) == counts:
+        return weight
+    *classes, rest = weight.split([*counts_of(shares), weight.shape[1] - sum(counts_of(shares))], dim=1)
+    means = [own @ own.new_tensor(share) for own, share in zip(classes, shares, strict=True)]
+    columns = [mean[:, None].expand(-1, count) for mean, count in zip(means, counts, strict=True)]
+    return torch.cat([*columns, rest], dim=1)
 
 
 def take_discriminators(trainer: Trainer, state: Mapping[str, Any]) -> None:

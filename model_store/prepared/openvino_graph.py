@@ -103,8 +103,9 @@ class _GraphBuilder:
         weight = torch.cat([layer.weight for layer in layers.values()])
         bias = torch.cat([layer.bias for layer in layers.values()])
         if self._config.adain_input == "class":
-            labels = torch.eye(network.mapping.layers[0].in_features)
-            all_at_once = make.matmul(label, make.constant(network.mapping(labels) @ weight.t() + bias))
+            told = network.kinds.kind_count if network.kinds else network.class_count
+            by_label = network.mapping(torch.eye(told)) @ weight.t() + bias
+            all_at_once = make.matmul(label, make.constant(by_label))
         else:
             scaled = make.multiply(latent, make.constant(np.full((1, 1), self._config.latent_dim**-0.5)))
             mapped = make.concat([label, scaled], 1)

@@ -103,6 +103,8 @@ class DiffusionConfig(Configuration):
     def __post_init__(self) -> None:
         check_fields(self)
         check_run(self.data, self.run)
+        if max(self.data.kinds, default=1) > 1:
+            raise ConfigInvalidError(f"data.kinds {list(self.data.kinds)}: a latent diffusion model has none")
         if self.run.resolution % 32:
             raise ConfigInvalidError(f"run.resolution {self.run.resolution} is not a multiple of 32")
         try:
