@@ -16,12 +16,13 @@ KINDS_OF = ((0, 1), (2,), (3, 4, 5))
 
 
 def one_hot(*indices: int, of: int) -> Tensor:
-    return torch.eye(of)[list(indices)]
+    return torch.nn.functional.one_hot(torch.tensor(indices), of).float()
 
 
 def chosen(class_index: int, choice: Tensor) -> Tensor:
     """Indices of kinds, [N]."""
-    return KindChoice(SHARES)(choice, one_hot(class_index, of=3).expand(len(choice), -1)).argmax(dim=1)
+    kind: Tensor = KindChoice(SHARES)(choice, one_hot(class_index, of=3).expand(len(choice), -1))
+    return kind.argmax(dim=1)
 
 
 def generator_with(**changes: Any) -> MasanGenerator:
