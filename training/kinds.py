@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.cluster.vq import kmeans2
-from torch import Tensor
 
 from model_store.generators.kinds import Shares
 from model_store.quality.extractors import FeatureExtractor
@@ -55,12 +54,6 @@ class Kinds:
     def counts(self) -> tuple[int, ...]:
         """Kinds of each class."""
         return counts_of(self.shares)
-
-    def class_label(self, label: Tensor) -> Tensor:
-        """Labels of kinds, [N, T] one-hot, as labels of classes, [N, K]; those of classes as they are."""
-        if label.shape[1] == len(self.shares):
-            return label
-        return torch.stack([part.sum(dim=1) for part in label.split(list(self.counts), dim=1)], dim=1)
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs to tell the same kinds apart."""

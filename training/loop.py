@@ -70,6 +70,9 @@ class Trainer:
         self.kinds = kinds
         self.kind_shares = kinds.shares if kinds else ()
         self.kind_counts = kinds.counts if kinds else (1,) * len(dataset.classes)
+        self.class_of_kind = torch.eye(len(dataset.classes), device=self.device).repeat_interleave(
+            torch.tensor(self.kind_counts, device=self.device), dim=0
+        )  # [T, K]
         share = self.ranks.share(config.optimizer.batch)
         self.random = ImageRandom(self.device, config.run.seed, self.ranks, share)
         self.batches = Batches(dataset, config, self.device, self.random, kinds)
@@ -224,7 +227,8 @@ class Trainer:
                 if progress is not None:
                     progress("features of real images", done, total)
 
-        return FrechetLoss(trunks, real, self.ranks, neighbours=config.neighbour_weight > 0)
+        neighbours = config.neighbour_weight > 0
+        return FrechetLoss(trunks, real, self.ranks, classes=self.class_of_kind, neighbours=neighbours)
 
     def _latents(self, n: int, generator: torch.Generator | None) -> Tensor:
         return torch.randn(n, self.latent_dim, generator=generator, device=self.device)
@@ -264,8 +268,8 @@ class Trainer:
             raise TrainingDivergedError(self.images_seen, values)
 
     def class_label(self, label: Tensor) -> Tensor:
-        """What a batch's labels, which may be of kinds, say of classes: [N, K] one-hot."""
-        return self.kinds.class_label(label) if self.kinds else label
+        """What a batch's labels say of classes, [N, K] one-hot: [N, T] may be of kinds."""
+        return label if label.shape[1] == len(self.classes) else label @ self.class_of_kind
 
     def export_generator(self) -> nn.Module:
         """G_ema as it would be published; see `training.folding.fold_generator`."""

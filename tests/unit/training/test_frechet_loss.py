@@ -134,9 +134,10 @@ def test_moments_are_those_of_all_batches_together() -> None:
     for rows, of in zip(features.split(7), label.split(7), strict=True):
         moments.add(rows, of)
 
-    mean, covariance, scale = moments.finish()
+    mean, covariance, scale, shares = moments.finish()
 
     assert torch.equal(scale, torch.ones(FEATURES))
+    assert torch.equal(shares, torch.eye(2))
     for k in range(2):
         own = features[label[:, k] > 0]
         torch.testing.assert_close(mean[k], own.mean(dim=0))
@@ -149,7 +150,7 @@ def test_each_channel_varies_alike_within_classes_once_scaled() -> None:
     moments = Moments()
     moments.add(features, label)
 
-    mean, covariance, scale = moments.finish(each_channel=True)
+    mean, covariance, scale, _ = moments.finish(each_channel=True)
 
     torch.testing.assert_close(covariance.diagonal(dim1=1, dim2=2).mean(dim=0), torch.ones(FEATURES))
     torch.testing.assert_close(mean[1], (features[label[:, 1] > 0] * scale).mean(dim=0), rtol=1e-4, atol=1e-4)
@@ -230,3 +231,66 @@ def test_state_goes_on_where_it_was() -> None:
             transport.observe(rows, label[:16])
     assert torch.equal(first.map, second.map)
     assert torch.equal(first.covariance, second.covariance)
+
+
+KINDS = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+"""The class of each of three kinds."""
+
+
+def of_kinds(counts: tuple[int, int, int], seed: int) -> tuple[Tensor, Tensor]:
+    """Features of three kinds with means of their own, mixed, and their labels."""
+    kind = torch.repeat_interleave(torch.arange(3), torch.tensor(counts))
+    kind = kind[torch.randperm(len(kind), generator=torch.Generator().manual_seed(seed))]
+    label = torch.eye(3)[kind]
+    return gaussian(len(kind), seed=seed) + 4 * kind[:, None], label
+
+
+def test_kinds_have_means_of_their_own_and_the_spread_within_all_of_their_class() -> None:
+    features, label = of_kinds((900, 100, 500), seed=1)
+    moments = Moments(KINDS)
+    for rows, of in zip(features.split(7), label.split(7), strict=True):
+        moments.add(rows, of)
+
+    mean, covariance, _, shares = moments.finish()
+
+    for kind in range(3):
+        torch.testing.assert_close(mean[kind], features[label[:, kind] > 0].mean(dim=0))
+    centred = (features - label @ mean)[label[:, 2] == 0]
+    torch.testing.assert_close(covariance[0], centred.t() @ centred / 1000, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(shares, torch.tensor([[0.9, 0], [0.1, 0], [0, 1.0]]))
+
+
+def test_each_kind_is_carried_to_its_own_mean_however_often_it_comes() -> None:
+    real, real_label = of_kinds((1800, 200, 1000), seed=1)
+    moments = Moments(KINDS)
+    moments.add(real, real_label)
+    transport = ClassTransport(*moments.finish())
+    generated, label = of_kinds((1000, 1000, 1000), seed=2)
+    generated = 0.5 * generated - 1
+    for rows, of in zip(generated.split(16), label.split(16), strict=True):
+        transport.observe(rows, of)
+
+    carried = transport.carried(generated, label)
+
+    for kind in range(3):
+        own, true = carried[label[:, kind] > 0], real[real_label[:, kind] > 0]
+        assert ((own.mean(dim=0) - true.mean(dim=0)).abs() / true.std(dim=0)).max() < 0.3
+        torch.testing.assert_close(own.T.cov(), true.T.cov(), rtol=0.5, atol=0.7)
+
+
+def test_spread_of_a_class_is_that_of_its_kinds_in_their_real_shares() -> None:
+    """A kind drawn more often than it is among real images counts for no more."""
+    real, real_label = of_kinds((1800, 200, 1000), seed=1)
+    moments = Moments(KINDS)
+    moments.add(real, real_label)
+    transport = ClassTransport(*moments.finish())
+    generated, label = of_kinds((2000, 2000, 2000), seed=2)
+    spread = 1 + 2 * label[:, 1:2]  # the rare kind varies three times as much
+    mean = label @ torch.stack([generated[label[:, k] > 0].mean(dim=0) for k in range(3)])
+    generated = mean + spread * (generated - mean)
+    for rows, of in zip(generated.split(16), label.split(16), strict=True):
+        transport.observe(rows, of)
+
+    found, real_variance = (c[0].diagonal().sum() for c in (transport.covariance, transport.real_covariance))
+
+    assert found / real_variance == pytest.approx(0.9 * 1 + 0.1 * 9, rel=0.25)
