@@ -142,9 +142,7 @@ class FeatureDistance(nn.Module):
             distances.append(fitted(features, of))
         if self.neighbours is None:
             return torch.stack(distances).sum(), None
-        content, of = sets[-1]
-        self.neighbours.observe(self.ranks.gather(content.detach()), self.ranks.gather(of))
-        return torch.stack(distances).sum(), self.neighbours(content, of)
+        return torch.stack(distances).sum(), self.neighbours(*sets[-1])
 
     def _features(self, images: Tensor, label: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Each set's features [N, F] and their labels [N, T]; those of parts have a row for each cell."""
@@ -334,7 +332,7 @@ class ClassTransport(nn.Module):
         self.scale_beside.copy_((real_beside / own_beside).sqrt())
         self.source.copy_(self.mean)
         is_known = self.classes @ self._seen_of_class() >= WINDOW / 2
-        self.is_fitted.copy_(is_known & (self.seen >= self._mean_window() / 4))
+        self.is_fitted.copy_(is_known & (self.seen >= WINDOW / 8))
 
     def _parts(self, covariance: Tensor) -> tuple[Tensor, Tensor]:
         """Covariances within the directions, [K, D, D], and the variance beside them, [K], above zero."""

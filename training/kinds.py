@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.cluster.vq import kmeans2
+from torch import Tensor
 
 from model_store.generators.kinds import Shares
 from model_store.quality.extractors import FeatureExtractor
@@ -63,6 +64,11 @@ class Kinds:
 def counts_of(shares: Sequence[Sequence[float]]) -> tuple[int, ...]:
     """How many kinds each class has."""
     return tuple(len(of_class) for of_class in shares)
+
+
+def class_of_kind(counts: Sequence[int]) -> Tensor:
+    """The class of each kind, [T, K] one-hot."""
+    return torch.eye(len(counts)).repeat_interleave(torch.tensor(counts), dim=0)
 
 
 def counts_per_class(kinds: tuple[int, ...], class_count: int) -> tuple[int, ...]:

@@ -26,7 +26,7 @@ from training.frechet_loss import FrechetLoss
 from training.frozen_trunk import FrozenTrunk
 from training.hardware import MEMORY_FORMATS, fit_to_device
 from training.image_random import ImageRandom, draw_for_images
-from training.kinds import Kinds
+from training.kinds import Kinds, class_of_kind
 from training.ranks import Ranks
 from training.spectral_norm import SpectralNorm, initialize
 
@@ -70,9 +70,7 @@ class Trainer:
         self.kinds = kinds
         self.kind_shares = kinds.shares if kinds else ()
         self.kind_counts = kinds.counts if kinds else (1,) * len(dataset.classes)
-        self.class_of_kind = torch.eye(len(dataset.classes), device=self.device).repeat_interleave(
-            torch.tensor(self.kind_counts, device=self.device), dim=0
-        )  # [T, K]
+        self.class_of_kind = class_of_kind(self.kind_counts).to(self.device)
         share = self.ranks.share(config.optimizer.batch)
         self.random = ImageRandom(self.device, config.run.seed, self.ranks, share)
         self.batches = Batches(dataset, config, self.device, self.random, kinds)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.neighbours import MAX_PRICE, NEIGHBOURS, NeighbourDistance
+from training.neighbours import NEIGHBOURS, NeighbourDistance
 
 FEATURES = 16
 
@@ -62,7 +62,7 @@ def test_gradient_leads_towards_the_nearest_real_images() -> None:
     assert (features.grad > 0).all()  # back to the cloud at 10, not through it
 
 
-def test_every_class_has_neighbours_of_its_own() -> None:
+def test_every_kind_has_neighbours_of_its_own() -> None:
     real = torch.cat([cloud(50, seed=1), cloud(50, seed=2, at=10)])
     distance = NeighbourDistance(real, torch.cat([of_class(0, 50), of_class(1, 50)]))
     features = cloud(20, seed=3, at=10)
@@ -81,7 +81,7 @@ def test_units_of_the_features_do_not_matter() -> None:
 
 
 @pytest.mark.parametrize("count", [1, NEIGHBOURS])
-def test_class_with_too_few_images_asks_nothing(count: int) -> None:
+def test_kind_with_too_few_images_asks_nothing(count: int) -> None:
     real = torch.cat([cloud(count, seed=1), cloud(50, seed=2)])
     distance = NeighbourDistance(real, torch.cat([of_class(0, count), of_class(1, 50)]))
     features = cloud(4, seed=3, at=20).requires_grad_()
@@ -94,73 +94,5 @@ def test_class_with_too_few_images_asks_nothing(count: int) -> None:
     assert not features.grad.any()
 
 
-def two_kinds() -> tuple[NeighbourDistance, Tensor]:
-    """Real images of two kinds a class has, and generated ones that all lie by the first."""
-    real = torch.cat([cloud(40, seed=1), cloud(40, seed=2, at=2)])
-    return NeighbourDistance(real, of_class(0, 80)), cloud(64, seed=3, at=0.8)
-
-
-def follow(distance: NeighbourDistance, features: Tensor, times: int) -> None:
-    for _ in range(times):
-        for rows in features.split(4):
-            distance.observe(rows, of_class(0, len(rows)))
-
-
-def test_real_images_that_none_comes_to_grow_cheaper() -> None:
-    distance, features = two_kinds()
-
-    follow(distance, features, times=2)
-
-    visited, passed_over = distance.price[:40], distance.price[40:]
-    assert passed_over.mean() < -0.1 < visited.mean()
-
-
-def test_prices_send_images_to_the_kind_they_have_left() -> None:
-    distance, features = two_kinds()
-    images = features[:16].clone().requires_grad_()
-    (before,) = torch.autograd.grad(distance(images, of_class(0, 16)), images)
-
-    follow(distance, features, times=20)
-
-    (after,) = torch.autograd.grad(distance(images, of_class(0, 16)), images)
-    # against the gradient lies the second kind, at 2
-    assert float(after.mean()) < min(0.0, float(before.mean()))
-
-
-def test_price_has_bounds() -> None:
-    distance = one_class()
-
-    follow(distance, cloud(64, seed=3, at=8), times=20)
-
-    assert distance.price.abs().max() == MAX_PRICE
-
-
-def test_price_is_not_part_of_the_distance() -> None:
-    distance, features = one_class(), cloud(50, seed=2, scale=1.3)
-    value = float(distance(features, of_class(0, 50)))
-
-    distance.price += 0.5
-
-    assert float(distance(features, of_class(0, 50))) == pytest.approx(value, abs=1e-5)
-
-
-def test_images_like_the_real_ones_leave_prices_about_as_they_are() -> None:
-    distance = one_class()
-
-    follow(distance, cloud(256, seed=2), times=1)
-
-    assert distance.price.std() < 0.3
-
-
-def test_other_class_keeps_its_prices() -> None:
-    real = torch.cat([cloud(50, seed=1), cloud(50, seed=2)])
-    distance = NeighbourDistance(real, torch.cat([of_class(0, 50), of_class(1, 50)]))
-
-    distance.observe(cloud(8, seed=3), of_class(0, 8))
-
-    assert distance.price[:50].any()
-    assert not distance.price[50:].any()
-
-
-def test_prices_alone_are_the_state() -> None:
-    assert list(one_class().state_dict()) == ["price"]
+def test_nothing_is_kept_in_a_state() -> None:
+    assert not one_class().state_dict()
