@@ -34,6 +34,8 @@ CORRECTION_GAIN: Final = "correction_gain"
 GAIN_LR_FACTOR: Final = 10.0
 """Adam moves a number by its rate a step at most: at that of the weights, a grown generator's gain on its
 finer half would take 5,000 steps from zero to one."""
+KIND_LR_FACTOR: Final = 40.0
+"""The same of what a kind is to the generator: kinds that start alike are to end as far apart as classes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,6 +389,8 @@ def _optimizer(module: nn.Module, lr: float, config: TrainConfig) -> torch.optim
 def _lr_factor(name: str, config: TrainConfig) -> float:
     if name == CORRECTION_GAIN:
         return GAIN_LR_FACTOR
+    if name.startswith("mapping.kind."):
+        return KIND_LR_FACTOR
     if name.startswith("refine.") or ".noise." in name:
         return config.optimizer.added_lr_factor
     return 1.0

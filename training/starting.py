@@ -14,7 +14,9 @@ from training.loop import CORRECTION_GAIN, Trainer, load_moments
 from training.origin import Origin
 
 CLASS_INPUT: Final = "mapping.layers.0.weight"
-"""The generator's only parameter whose meaning depends on the order of the classes, or of their kinds."""
+"""The generator's only parameter whose meaning depends on the order of the classes."""
+KIND_INPUT: Final = "mapping.kind.weight"
+"""The same of their kinds."""
 
 
 def grow_from(trainer: Trainer, state: Mapping[str, Any]) -> None:
@@ -48,11 +50,11 @@ def start_from(trainer: Trainer, origin: Origin) -> bool:
     weights = dict(origin.weights)
     if origin.manifest.classes != trainer.classes:
         del weights[CLASS_INPUT]
-    else:
-        weights[CLASS_INPUT] = _told_kinds(weights[CLASS_INPUT], origin.kind_shares, trainer.kind_counts)
+    if origin.manifest.classes != trainer.classes or counts_of(origin.kind_shares) != trainer.kind_counts:
+        _forget_kinds(weights, origin.kind_shares)
     own = dict(trainer.G.named_parameters())
     lacking = [name for name in own if name not in weights and name != CLASS_INPUT]
-    silent = [name for name in lacking if "noise" in name]
+    silent = [name for name in lacking if "noise" in name or name == KIND_INPUT]
     fresh = [name for name in lacking if name.startswith("refine.")]
     unfit = [*_unfit(weights, own), *(name for name in lacking if name not in (*silent, *fresh))]
     if unfit:
@@ -65,17 +67,17 @@ def start_from(trainer: Trainer, origin: Origin) -> bool:
     return _take_kept_discriminators(trainer, origin)
 
 
-def _told_kinds(weight: Tensor, shares: Shares, counts: tuple[int, ...]) -> Tensor:
-    """Input weights [128, T + Z] of a mapping told kinds of these shares, for one told `counts` per class.
-
-    The same if they are as many; else every kind of a class begins with the mean of that class's.
-    """
-    if counts_of(shares) == counts:
-        return weight
-    *classes, rest = weight.split([*counts_of(shares), weight.shape[1] - sum(counts_of(shares))], dim=1)
-    means = [own @ own.new_tensor(share) for own, share in zip(classes, shares, strict=True)]
-    columns = [mean[:, None].expand(-1, count) for mean, count in zip(means, counts, strict=True)]
-    return torch.cat([*columns, rest], dim=1)
+def _forget_kinds(weights: dict[str, Tensor], shares: Shares) -> None:
+    """Leave of what the generator was told of kinds what all of a class's kinds have in common."""
+    of_kinds = weights.pop(KIND_INPUT, None)
+    if of_kinds is None or CLASS_INPUT not in weights:
+        return
+    own = of_kinds.split(list(counts_of(shares)), dim=1)
+    common = torch.stack(
+        [part @ part.new_tensor(share) for part, share in zip(own, shares, strict=True)], dim=1
+    )
+    weights[CLASS_INPUT] = weights[CLASS_INPUT].clone()
+    weights[CLASS_INPUT][:, : len(shares)] += common
 
 
 def take_discriminators(trainer: Trainer, state: Mapping[str, Any]) -> None:

@@ -32,7 +32,7 @@ class KindChoice(nn.Module):
         super().__init__()
         bounds = [_bounds(of_class) for of_class in shares]
         classes = [k for k, of_class in enumerate(shares) for _ in of_class]
-        self.kind_count = len(classes)
+        self.class_count, self.kind_count = len(shares), len(classes)
         self.register_buffer("class_of_kind", torch.tensor(classes), persistent=False)
         self.register_buffer("first", torch.cat([b[:-1] for b in bounds]), persistent=False)  # [T]
         self.register_buffer("last", torch.cat([b[1:] for b in bounds]), persistent=False)
@@ -41,6 +41,10 @@ class KindChoice(nn.Module):
         along, across = choice.split(1, dim=1)
         turn = _turn(along, across)  # [N, 1]
         return label[:, self.class_of_kind] * ((turn >= self.first) & (turn < self.last))
+
+    def class_label(self, kind: Tensor) -> Tensor:
+        """The classes of kinds [N, T] one-hot: [N, K] one-hot."""
+        return kind.new_zeros(len(kind), self.class_count).index_add(1, self.class_of_kind, kind)
 
 
 def check_shares(shares: Shares, class_count: int) -> None:

@@ -20,15 +20,25 @@ def lrelu(x: Tensor) -> Tensor:
 
 
 class ClassMapping(nn.Module):
-    """Four fully connected layers, an activation after each: [N, in_dim] -> [N, 128]."""
+    """Four fully connected layers, an activation after each: [N, in_dim] -> [N, 128].
 
-    def __init__(self, in_dim: int) -> None:
+    kind_count: T, of kinds of images within classes; the first layer adds a vector of its own for each.
+    """
+
+    def __init__(self, in_dim: int, kind_count: int = 0) -> None:
         super().__init__()
         widths = (in_dim, *(CONDITION_DIM,) * 4)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.kind = nn.Linear(kind_count, CONDITION_DIM, bias=False) if kind_count else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        for layer in self.layers:
+    def forward(self, x: Tensor, kind: Tensor | None = None) -> Tensor:
+        """kind: [N, T] one-hot, where there are kinds."""
+        first, *others = self.layers
+        x = first(x)
+        if self.kind is not None:
+            x = x + self.kind(kind)
+        x = lrelu(x)
+        for layer in others:
             x = lrelu(layer(x))
         return x
 

@@ -48,7 +48,7 @@ class MasanConfig:
     rgb_skip: the image is the sum of an upsampled half-size image and a correction, before tanh; a network
         grown from a trained half-size one starts with a gain of zero on the correction.
     kind_shares: shares of each class's kinds of images, which two more numbers of the latent choose; the
-        network is told the kind in place of the class. None as published.
+        network is told the kind besides the class. None as published.
     Raises ValueError naming the field for a value that cannot be built.
     """
 
@@ -116,8 +116,8 @@ class MasanGenerator(nn.Module):
         self.latent_dim = config.latent_dim + noise + numbers_of_choice
         self.class_count = config.class_count
         self.resolution = config.resolution
-        told = self.kinds.kind_count if self.kinds else config.class_count
-        self.mapping = ClassMapping(told + (config.latent_dim if config.adain_input == "class+z" else 0))
+        condition_in = config.class_count + (config.latent_dim if config.adain_input == "class+z" else 0)
+        self.mapping = ClassMapping(condition_in, self.kinds.kind_count if self.kinds else 0)
         self.init_z = nn.ConvTranspose2d(config.latent_dim, config.channels(4), 4, bias=False)
         self.up = nn.ModuleDict()
         self.refine = nn.ModuleDict()
@@ -131,14 +131,16 @@ class MasanGenerator(nn.Module):
             self.correction_gain = nn.Parameter(torch.ones(()))
 
     def forward(self, z: Tensor, label: Tensor) -> Tensor:
+        kind = None
         if self.kinds is not None:
             z, choice = z[:, :-CHOICE_NUMBERS], z[:, -CHOICE_NUMBERS:]
-            if label.shape[1] == self.class_count:
-                label = self.kinds(choice, label)
+            is_of_classes = label.shape[1] == self.class_count
+            kind = self.kinds(choice, label) if is_of_classes else label
+            label = label if is_of_classes else self.kinds.class_label(label)
         sides = self.config.noise_resolutions
         z, *flat = z.split([self.config.latent_dim, *(side**2 for side in sides)], dim=1)
         noise = {side: n.unflatten(1, (1, side, side)) for side, n in zip(sides, flat, strict=True)}
-        condition = self.condition(z, label)
+        condition = self.condition(z, label, kind)
         x = self.init_z(z[:, :, None, None])  # [N, C, 4, 4]
         maps: dict[int, Tensor] = {}
         for resolution in self.block_resolutions():
@@ -154,11 +156,11 @@ class MasanGenerator(nn.Module):
             rgb = self.correction_gain * rgb + doubled
         return torch.tanh(self.config.output_gain * rgb)
 
-    def condition(self, z: Tensor, label: Tensor) -> Tensor:
-        """What AdaIN sees, [N, 128]; z is the config's `latent_dim` alone, label of kinds where there are."""
+    def condition(self, z: Tensor, label: Tensor, kind: Tensor | None = None) -> Tensor:
+        """What AdaIN sees, [N, 128]; z is the config's `latent_dim` alone, kind [N, T] if there are any."""
         if self.config.adain_input == "class+z":  # both of length about one, or z would drown the class
             label = torch.cat([label, z * z.shape[1] ** -0.5], dim=1)
-        mapped: Tensor = self.mapping(label)
+        mapped: Tensor = self.mapping(label, kind)
         return mapped
 
     def _skip_and_attend(self, resolution: int, x: Tensor, maps: dict[int, Tensor]) -> Tensor:

@@ -52,7 +52,7 @@ class _GraphBuilder:
         latent, *rest = make.split(z, 1, widths)
         flat, choice = rest[: len(sides)], rest[len(sides) :]
         noise = {side: make.reshape(n, 1, 1, side, side) for side, n in zip(sides, flat, strict=True)}
-        affine = self._affine(latent, self._kind(choice[0], label) if choice else label)
+        affine = self._affine(latent, label, self._kind(choice[0], label) if choice else None)
         x = self._first_map(latent)
         maps: dict[int, Node] = {}
         for resolution in network.block_resolutions():
@@ -88,10 +88,10 @@ class _GraphBuilder:
         of_class = F.one_hot(kinds.class_of_kind, self._network.class_count).t()  # [K, T]
         return make.multiply(make.matmul(label, make.constant(of_class)), chosen)
 
-    def _affine(self, latent: Node, label: Node) -> dict[str, tuple[Node, Node]]:
+    def _affine(self, latent: Node, label: Node, kind: Node | None) -> dict[str, tuple[Node, Node]]:
         """1 + gamma and beta of every `up.R` and `refine.R`, [1, C, 1, 1].
 
-        A table where they depend on the class alone.
+        A table where they depend on the class, or the kind, alone.
         """
         make, network = self._make, self._network
         blocks = [("up", network.up), ("refine", network.refine)]
@@ -103,14 +103,21 @@ class _GraphBuilder:
         weight = torch.cat([layer.weight for layer in layers.values()])
         bias = torch.cat([layer.bias for layer in layers.values()])
         if self._config.adain_input == "class":
-            told = network.kinds.kind_count if network.kinds else network.class_count
-            by_label = network.mapping(torch.eye(told)) @ weight.t() + bias
-            all_at_once = make.matmul(label, make.constant(by_label))
+            kinds, classes = None, torch.eye(network.class_count)
+            if network.kinds:
+                kinds = torch.eye(network.kinds.kind_count)
+                classes = network.kinds.class_label(kinds)
+            table = make.constant(network.mapping(classes, kinds) @ weight.t() + bias)
+            all_at_once = make.matmul(label if kind is None else kind, table)
         else:
             scaled = make.multiply(latent, make.constant(np.full((1, 1), self._config.latent_dim**-0.5)))
             mapped = make.concat([label, scaled], 1)
-            for layer in cast("list[nn.Linear]", list(network.mapping.layers)):
-                mapped = make.leaky_relu(make.linear(mapped, layer.weight, layer.bias), LRELU_SLOPE)
+            for index, layer in enumerate(cast("list[nn.Linear]", list(network.mapping.layers))):
+                mapped = make.linear(mapped, layer.weight, layer.bias)
+                if index == 0 and network.mapping.kind is not None:
+                    own = make.constant(network.mapping.kind.weight)
+                    mapped = make.add(mapped, make.matmul(kind, own, transpose_second=True))
+                mapped = make.leaky_relu(mapped, LRELU_SLOPE)
             all_at_once = make.linear(mapped, weight, bias)
         widths = [layer.out_features // 2 for layer in layers.values()]
         halves = make.split(all_at_once, 1, tuple(chain.from_iterable((w, w) for w in widths)))
