@@ -1,8 +1,8 @@
 """Kinds of images within classes: found once, by what a frozen network sees, and learned one by one.
 
 A class of smears is of several looks, and a Gaussian fitted to all of it says little of any: rare looks are
-missed. A kind is followed and told to the generator as a class would be; images are of a kind as often as
-real ones are, and whoever asks for images asks for a class.
+missed. A kind is followed as a class would be, and the generator is told it; images are of a kind as often
+as real ones are, and whoever asks for images asks for a class.
 Source: Liu et al. 2020 (clusters of real images as what a generator is told).
 """
 
