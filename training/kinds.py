@@ -106,7 +106,7 @@ def find_kinds(
                 f"data.kinds {len(of_class)}: a kind of class {index} has {of_class.min()} images; fewer than"
                 f" {LEAST_OF_KIND} would be learned by heart"
             )
-    return Kinds(kinds, tuple(tuple((s / s.sum()).tolist()) for s in sizes), centres)
+    return Kinds(kinds, tuple(tuple((s / s.sum()).round(6).tolist()) for s in sizes), centres)
 
 
 def restore_kinds(features: FloatArray, labels: LabelArray, state: Mapping[str, Any]) -> Kinds:

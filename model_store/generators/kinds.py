@@ -52,7 +52,7 @@ def check_shares(shares: Shares, class_count: int) -> None:
     if len(shares) != class_count:
         raise ValueError(f"kind_shares are of {len(shares)} classes, not of {class_count}")
     for index, of_class in enumerate(shares):
-        if not of_class or min(of_class) <= 0 or not math.isclose(sum(of_class), 1, abs_tol=1e-6):
+        if not of_class or min(of_class) <= 0 or not math.isclose(sum(of_class), 1, abs_tol=1e-4):
             raise ValueError(f"kind_shares of class {index} {of_class} are not above 0 with a sum of 1")
 
 
