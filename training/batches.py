@@ -38,8 +38,12 @@ class Batches:
         self.by_class = torch.argsort(self.labels, stable=True)  # [N]
         self.class_sizes = torch.bincount(self.labels, minlength=self.class_count)  # [K]
         self.class_starts = self.class_sizes.cumsum(0) - self.class_sizes  # [K], in `by_class`
-        places = torch.arange(config.optimizer.batch, device=self.device)
-        self.balanced_classes = places % self.class_count  # [N], of the global batch
+        counts = torch.tensor(kinds.counts if kinds else (1,) * self.class_count, device=self.device)
+        turn = torch.arange(config.optimizer.batch, device=self.device)
+        of_class, turn = turn % len(counts), turn // len(counts)
+        first = counts.cumsum(0) - counts
+        # [N], of the global batch: classes alike, and the kinds of each
+        self.balanced_classes = first[of_class] + turn % counts[of_class]
 
     def with_random(self, random: torch.Generator) -> "Batches":
         """The same images, drawn by other random numbers."""

@@ -8,6 +8,7 @@ import torch
 from training.batches import Batches
 from training.config import TrainConfig
 from training.data import Dataset
+from training.kinds import Kinds
 from training.presets import preset
 
 SIDE = 8
@@ -31,13 +32,13 @@ def dataset(*sizes: int) -> Dataset:
     )
 
 
-def build(data: Dataset, **changes: Any) -> Batches:
+def build(data: Dataset, kinds: Kinds | None = None, **changes: Any) -> Batches:
     fields = {"optimizer.batch": 64, "data.flips": False, "data.rot90": False} | changes
     config: TrainConfig = preset("smoke").with_settings(
         [f"{name}={str(value).lower()}" for name, value in fields.items()]
     )
     device = torch.device("cpu")
-    return Batches(data, config, device, torch.Generator().manual_seed(0))
+    return Batches(data, config, device, torch.Generator().manual_seed(0), kinds)
 
 
 def test_batch_holds_images_with_their_own_labels_and_masks() -> None:
@@ -130,3 +131,14 @@ def test_every_image_comes_once_in_a_symmetry_of_its_own() -> None:
     torch.testing.assert_close(images.mean(dim=(2, 3)), upright.mean(dim=(2, 3)))
     torch.testing.assert_close(images[0], upright[0])
     torch.testing.assert_close(images[7], upright[7].flip([1, 2]).transpose(1, 2))
+
+
+def test_classes_are_drawn_alike_and_so_are_the_kinds_of_each() -> None:
+    data = dataset(12, 12)
+    labels = np.repeat(np.arange(3), (12, 10, 2))
+    kinds = Kinds(labels, ((1.0,), (10 / 12, 2 / 12)), np.zeros((3, 4), np.float32))
+
+    batches = build(data, kinds)
+
+    assert batches.draw_labels().sum(dim=0).tolist() == [32, 16, 16]
+    assert batches.draw()[2].sum(dim=0).tolist() == [32, 16, 16]
