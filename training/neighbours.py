@@ -18,8 +18,8 @@ from torch import Tensor, nn
 NEIGHBOURS: Final = 5
 """The ball of a real image reaches to the fifth nearest other one of its kind."""
 ORDINARY: Final = 0.75
-"""Of the real images of a kind, the share that lies nearer to others of it than an image is asked to come. With
-half of them, a class of few images lost a sixth of its variance."""
+"""Of the real images of a kind, the share that lies nearer to others of it than an image is asked to come.
+With half of them, a class of few images lost a sixth of its variance."""
 SOFTNESS: Final = 0.1
 """Of a ball's squared radius: how much farther one real image may be than another and count for as much."""
 
