@@ -173,6 +173,9 @@ class OptimizerConfig:
     added_lr_factor: Positive = 1.0
     """Of the generator's refinements and noise strengths, over its other weights: what is added to a trained
     generator has all to learn, and the rest much to lose."""
+    kind_lr_factor: Positive = 1.0
+    """Of what the generator makes of kinds, over its other weights: in a trained one they start alike and end
+    as far apart as classes, and Adam moves a number by no more than its rate a step."""
     beta1: Decay = 0.0
     beta2: Decay = 0.99
     batch: int = 64

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,15 +27,9 @@ from training.frozen_trunk import FrozenTrunk
 from training.hardware import MEMORY_FORMATS, fit_to_device
 from training.image_random import ImageRandom, draw_for_images
 from training.kinds import Kinds, class_of_kind
+from training.optimizers import load_moments, make_optimizer
 from training.ranks import Ranks
 from training.spectral_norm import SpectralNorm, initialize
-
-CORRECTION_GAIN: Final = "correction_gain"
-GAIN_LR_FACTOR: Final = 10.0
-"""Adam moves a number by its rate a step at most: at that of the weights, a grown generator's gain on its
-finer half would take 5,000 steps from zero to one."""
-KIND_LR_FACTOR: Final = 40.0
-"""The same of what a kind is to the generator: kinds that start alike are to end as far apart as classes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +83,8 @@ class Trainer:
         self.generate = compiled(self._generate) if config.run.compile else self._generate
         self.adversaries: list[Adversary] = make_adversaries(config, len(dataset.classes), self)
         self.frechet = self._frechet_loss(progress)
-        self.optimizer_G = _optimizer(self.G, config.optimizer.generator_lr, config)
-        self.optimizer_D = _optimizer(self.discriminators(), config.optimizer.discriminator_lr, config)
+        self.optimizer_G = make_optimizer(self.G, config.optimizer.generator_lr, config)
+        self.optimizer_D = make_optimizer(self.discriminators(), config.optimizer.discriminator_lr, config)
         self.images_at_start = 0
         self.images_seen = 0
         self.seconds_trained = 0.0
@@ -367,39 +361,3 @@ def _add(sums: dict[str, Tensor], terms: Mapping[str, Tensor], share: float = 1.
     """Add that share of each term to its sum, which begins with the first."""
     for name, value in terms.items():
         sums[name] = sums[name] + share * value if name in sums else share * value
-
-
-def _optimizer(module: nn.Module, lr: float, config: TrainConfig) -> torch.optim.Optimizer:
-    trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    factors = {name: _lr_factor(name, config) for name in trained}
-    groups: list[dict[str, Any]] = [
-        {
-            "params": [p for name, p in trained.items() if factors[name] == factor],
-            "lr": factor * lr,
-            "full_lr": factor * lr,
-        }
-        for factor in sorted(set(factors.values()) or {1.0}, reverse=True)
-    ]
-    if config.optimizer.kind == "sgd":
-        return torch.optim.SGD(groups, lr=lr, fused=True)
-    betas = (config.optimizer.beta1, config.optimizer.beta2)
-    return torch.optim.Adam(groups, lr=lr, betas=betas, fused=True)
-
-
-def _lr_factor(name: str, config: TrainConfig) -> float:
-    if name == CORRECTION_GAIN:
-        return GAIN_LR_FACTOR
-    if name.startswith("mapping.kind."):
-        return KIND_LR_FACTOR
-    if name.startswith("refine.") or ".noise." in name:
-        return config.optimizer.added_lr_factor
-    return 1.0
-
-
-def load_moments(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """The state's moments; rates are those of the configuration, which may have changed since."""
-    names: tuple[str, ...] = ("lr", "full_lr", "betas", "weight_decay")
-    rates = [{n: group[n] for n in names if n in group} for group in optimizer.param_groups]
-    optimizer.load_state_dict(state)
-    for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        group.update(rate)

@@ -156,6 +156,7 @@ def frechet() -> TrainConfig:
         losses=LossConfig(frechet_weight=1.0, frechet_networks=(0, 1)),
         optimizer=OptimizerConfig(
             generator_lr=5e-5,
+            kind_lr_factor=40.0,
             beta1=0.5,
             beta2=0.999,
             batch=64,

@@ -10,7 +10,8 @@ from model_store.generators.kinds import Shares
 from training.errors import RunInvalidError
 from training.folding import EXPORT_POWER_ITERATIONS
 from training.kinds import counts_of
-from training.loop import CORRECTION_GAIN, Trainer, load_moments
+from training.loop import Trainer
+from training.optimizers import CORRECTION_GAIN, load_moments
 from training.origin import Origin
 
 CLASS_INPUT: Final = "mapping.layers.0.weight"

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from training.config import RunConfig
 from training.errors import TrainingDivergedError
 from training.hardware import MEMORY_FORMATS
-from training.loop import Tick, load_moments
+from training.loop import Tick
+from training.optimizers import load_moments
 
 
 class StageTrainer(ABC):

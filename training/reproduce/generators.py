@@ -195,7 +195,9 @@ def runs_of(workspace: Workspace, units: Sequence[GeneratorUnit]) -> list[dict[s
 _LATER_FIELDS: Final[tuple[tuple[str, str, Any], ...]] = (
     ("generator", "padding", "zeros"),
     ("generator", "refine_resolutions", ()),
+    ("data", "kinds", ()),
     ("optimizer", "added_lr_factor", 1.0),
+    ("optimizer", "kind_lr_factor", 1.0),
     ("optimizer", "rampup_kimg", 0.0),
     ("optimizer", "decay_kimg", 0.0),
     ("losses", "frechet_weight", 0.0),

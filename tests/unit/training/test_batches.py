@@ -32,7 +32,8 @@ def dataset(*sizes: int) -> Dataset:
     )
 
 
-def build(data: Dataset, kinds: Kinds | None = None, **changes: Any) -> Batches:
+def build(data: Dataset, **changes: Any) -> Batches:
+    kinds: Kinds | None = changes.pop("kinds", None)
     fields = {"optimizer.batch": 64, "data.flips": False, "data.rot90": False} | changes
     config: TrainConfig = preset("smoke").with_settings(
         [f"{name}={str(value).lower()}" for name, value in fields.items()]
@@ -138,7 +139,7 @@ def test_classes_are_drawn_alike_and_so_are_the_kinds_of_each() -> None:
     labels = np.repeat(np.arange(3), (12, 10, 2))
     kinds = Kinds(labels, ((1.0,), (10 / 12, 2 / 12)), np.zeros((3, 4), np.float32))
 
-    batches = build(data, kinds)
+    batches = build(data, kinds=kinds)
 
     assert batches.draw_labels().sum(dim=0).tolist() == [32, 16, 16]
     assert batches.draw()[2].sum(dim=0).tolist() == [32, 16, 16]

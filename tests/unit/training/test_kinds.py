@@ -151,6 +151,21 @@ def test_run_does_not_go_on_with_other_kinds(smears: Path, trained: RunDir) -> N
         run(request(smears, trained.path, "data.kinds=[2]", resume=trained.path))
 
 
+def test_kinds_start_alike_and_learn_at_a_rate_of_their_own(smears: Path) -> None:
+    rate = 2.0**-10
+    settings = (f"optimizer.generator_lr={rate}", "optimizer.kind_lr_factor=8", "data.kinds=[2]")
+    asked = request(smears, smears, *settings)
+    dataset, _ = load_split(asked.config, smears)
+    trainer = Trainer(asked.config, dataset, kinds=kinds_of_run(asked, dataset, None))
+    before = {name: parameter.detach().clone() for name, parameter in trainer.G.named_parameters()}
+
+    trainer.step()
+
+    for name, factor in ((KIND_INPUT, 8), (CLASS_INPUT, 1)):
+        moved = (trainer.G.get_parameter(name) - before[name]).abs().max().item()
+        assert moved == pytest.approx(factor * rate, rel=0.01)  # Adam's first step
+
+
 def test_grown_run_keeps_its_kinds(smears: Path, trained: RunDir) -> None:
     asked = request(smears, smears, "run.resolution=32", "generator.rgb_skip=true", grow=trained.path)
     dataset, _ = load_split(asked.config, smears)

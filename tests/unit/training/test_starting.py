@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from tests.smears import make_smear_dataset
 from training.data import Dataset, load_dataset
 from training.errors import RunInvalidError
-from training.loop import GAIN_LR_FACTOR, Trainer
+from training.loop import Trainer
+from training.optimizers import GAIN_LR_FACTOR
 from training.presets import preset
 from training.starting import grow_from
 
