@@ -151,8 +151,7 @@ def _nearest(
     features: FloatArray, labels: LabelArray, centres: FloatArray, counts: Sequence[int]
 ) -> LabelArray:
     squares = _squares(features, centres)  # [N, T]
-    class_of_kind = np.repeat(np.arange(len(counts)), counts)
-    squares[labels[:, None] != class_of_kind] = np.inf
+    squares[labels[:, None] != np.repeat(np.arange(len(counts)), counts)] = np.inf
     return np.asarray(squares.argmin(axis=1), np.int64)
 
 

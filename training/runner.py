@@ -71,17 +71,7 @@ def run(request: RunRequest, ranks: Ranks | None = None) -> RunDir:
     prepare_process(request.threads)
     seen, unseen = load_split(request.config, request.data)
     dataset = seen.without(request.hidden)
-    if request.resume:
-        _check_data(RunDir.open(request.resume), dataset, request.data)
-    with stage_bars() as tell:
-        told = tell if ranks.is_first else None
-        kinds = kinds_of_run(request, dataset, told)
-        device = rank_device(request.device, ranks)
-        trainer = Trainer(_naming(kinds, request.config), dataset, device, ranks, told, kinds)
-    if request.resume:
-        run_dir = _resume(request, RunDir.open(request.resume), trainer)
-    else:
-        run_dir = _start(request, trainer, dataset)
+    trainer, run_dir = _begin(request, dataset, ranks)
     writes = run_dir if ranks.is_first else None
     scorer = Scorer.for_run(trainer.config, dataset) if writes and trainer.config.run.score_images else None
     is_judged = bool(scorer and trainer.adversaries)
@@ -103,6 +93,22 @@ def run(request: RunRequest, ranks: Ranks | None = None) -> RunDir:
     return run_dir
 
 
+def _begin(request: RunRequest, dataset: Dataset, ranks: Ranks) -> tuple[Trainer, RunDir]:
+    """The trainer where the run starts or goes on, and its folder."""
+    if request.resume:
+        _check_data(RunDir.open(request.resume), dataset, request.data)
+    parent = request.resume or request.grow
+    state = RunDir.open(parent).load_state() if parent else {}
+    with stage_bars() as tell:
+        told = tell if ranks.is_first else None
+        kinds = kinds_of_run(request, dataset, state, told)
+        device = rank_device(request.device, ranks)
+        trainer = Trainer(_naming(kinds, request.config), dataset, device, ranks, told, kinds)
+    if request.resume:
+        return trainer, _resume(request, RunDir.open(request.resume), trainer, state)
+    return trainer, _start(request, trainer, dataset, state)
+
+
 def load_split(config: TrainConfig, root: Path) -> tuple[Dataset, Dataset]:
     """The images a run may see, cleaned and deduplicated, and those of the block held out, of which it learns
     nothing."""
@@ -118,15 +124,17 @@ def load_split(config: TrainConfig, root: Path) -> tuple[Dataset, Dataset]:
     return seen, dataset.subset(is_held_out)
 
 
-def kinds_of_run(request: RunRequest, dataset: Dataset, progress: Progress | None) -> Kinds | None:
-    """Kinds of the images trained on; None where no class is parted.
+def kinds_of_run(
+    request: RunRequest, dataset: Dataset, state: dict[str, Any], progress: Progress | None = None
+) -> Kinds | None:
+    """Kinds of the images trained on; None where no class is parted. state: of the run gone on from, if any.
 
     A run that goes on, or grows, keeps those it has; one that starts from a checkpoint of these classes, with
     as many kinds, finds them where that one draws them. Raises RunInvalidError for other kinds than the run
     has, ConfigInvalidError for kinds that the images do not have.
     """
     parent = request.resume or request.grow
-    kept = RunDir.open(parent).load_state().get("kinds") if parent else None
+    kept = state.get("kinds")
     one_each = (1,) * len(dataset.classes)
     init = request.init if request.init and request.init.manifest.classes == dataset.classes else None
     found = counts_of(kept["shares"]) if kept else counts_of(init.kind_shares) if init else one_each
@@ -155,22 +163,23 @@ def rank_device(device: str, ranks: Ranks) -> str:
     return f"cuda:{ranks.local_rank}" if device == "cuda" and ranks.size > 1 else device
 
 
-def _start(request: RunRequest, trainer: Trainer, dataset: Dataset) -> RunDir:
+def _start(request: RunRequest, trainer: Trainer, dataset: Dataset, state: dict[str, Any]) -> RunDir:
     """A new run folder, with a state to fall back on from the first image."""
     how, origin = "started", dict[str, Any]()
     if request.grow:
-        parent = RunDir.open(request.grow)
-        state = parent.load_state()
         grow_from(trainer, state)
-        how, origin = "grown", {"grown_from": _origin(parent, state)}
+        how, origin = "grown", {"grown_from": _origin(RunDir.open(request.grow), state)}
     if request.init:
         kept = start_from(trainer, request.init)
         how, origin = "initialized", {"initialized_from": request.init.describe() | {"discriminators": kept}}
     if request.discriminators:
         source = RunDir.open(request.discriminators)
-        state = source.load_state()
-        take_discriminators(trainer, state)
-        origin["discriminators_of"] = {"run": source.path.resolve().name, "images_seen": state["images_seen"]}
+        theirs = source.load_state()
+        take_discriminators(trainer, theirs)
+        origin["discriminators_of"] = {
+            "run": source.path.resolve().name,
+            "images_seen": theirs["images_seen"],
+        }
     if not trainer.ranks.is_first:
         return RunDir(request.out)
     run_dir = RunDir.create(request.out, trainer.config, dataset, trainer.device)
@@ -187,10 +196,10 @@ def _check_data(run_dir: RunDir, dataset: Dataset, data: Path) -> None:
         )
 
 
-def _resume(request: RunRequest, run_dir: RunDir, trainer: Trainer) -> RunDir:
+def _resume(request: RunRequest, run_dir: RunDir, trainer: Trainer, state: dict[str, Any]) -> RunDir:
     """The run as it was left. Raises RunInvalidError if its state does not fit the configuration."""
     try:
-        trainer.load_state_dict(run_dir.load_state())
+        trainer.load_state_dict(state)
     except (RuntimeError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise RunInvalidError(f"the state of {run_dir.path} does not fit its settings: {reason}") from error

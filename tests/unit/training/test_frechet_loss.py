@@ -20,8 +20,8 @@ def gaussian(count: int, *, seed: int, shift: float = 0.0, scale: float = 1.0) -
     return shift + scale * torch.randn(count, FEATURES, generator=random) @ mix
 
 
-def towards(real: Tensor, label: Tensor) -> ClassTransport:
-    moments = Moments()
+def towards(real: Tensor, label: Tensor, classes: Tensor | None = None) -> ClassTransport:
+    moments = Moments(classes)
     moments.add(real, label)
     return ClassTransport(*moments.finish())
 
@@ -262,9 +262,7 @@ def test_kinds_have_means_of_their_own_and_the_spread_within_all_of_their_class(
 
 def test_each_kind_is_carried_to_its_own_mean_however_often_it_comes() -> None:
     real, real_label = of_kinds((1800, 200, 1000), seed=1)
-    moments = Moments(KINDS)
-    moments.add(real, real_label)
-    transport = ClassTransport(*moments.finish())
+    transport = towards(real, real_label, KINDS)
     generated, label = of_kinds((1000, 1000, 1000), seed=2)
     generated = 0.5 * generated - 1
     for rows, of in zip(generated.split(16), label.split(16), strict=True):
@@ -281,9 +279,7 @@ def test_each_kind_is_carried_to_its_own_mean_however_often_it_comes() -> None:
 def test_spread_of_a_class_is_that_of_its_kinds_in_their_real_shares() -> None:
     """A kind drawn more often than it is among real images counts for no more."""
     real, real_label = of_kinds((1800, 200, 1000), seed=1)
-    moments = Moments(KINDS)
-    moments.add(real, real_label)
-    transport = ClassTransport(*moments.finish())
+    transport = towards(real, real_label, KINDS)
     generated, label = of_kinds((2000, 2000, 2000), seed=2)
     spread = 1 + 2 * label[:, 1:2]  # the rare kind varies three times as much
     mean = label @ torch.stack([generated[label[:, k] > 0].mean(dim=0) for k in range(3)])

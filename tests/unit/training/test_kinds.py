@@ -128,7 +128,7 @@ def trainer_from(store: str, smears: Path, *settings: str) -> Trainer:
     config = plan(Wish(preset="masan", init=origin, settings=(*all_images, *settings))).config
     assert isinstance(config, TrainConfig)
     dataset, _ = load_split(config, smears)
-    kinds = kinds_of_run(RunRequest(config=config, data=smears, out=smears, init=origin), dataset, None)
+    kinds = kinds_of_run(RunRequest(config=config, data=smears, out=smears, init=origin), dataset, {})
     trainer = Trainer(config, dataset, kinds=kinds)
     start_from(trainer, origin)
     return trainer
@@ -156,7 +156,7 @@ def test_kinds_start_alike_and_learn_at_a_rate_of_their_own(smears: Path) -> Non
     settings = (f"optimizer.generator_lr={rate}", "optimizer.kind_lr_factor=8", "data.kinds=[2]")
     asked = request(smears, smears, *settings)
     dataset, _ = load_split(asked.config, smears)
-    trainer = Trainer(asked.config, dataset, kinds=kinds_of_run(asked, dataset, None))
+    trainer = Trainer(asked.config, dataset, kinds=kinds_of_run(asked, dataset, {}))
     before = {name: parameter.detach().clone() for name, parameter in trainer.G.named_parameters()}
 
     trainer.step()
@@ -169,7 +169,7 @@ def test_kinds_start_alike_and_learn_at_a_rate_of_their_own(smears: Path) -> Non
 def test_grown_run_keeps_its_kinds(smears: Path, trained: RunDir) -> None:
     asked = request(smears, smears, "run.resolution=32", "generator.rgb_skip=true", grow=trained.path)
     dataset, _ = load_split(asked.config, smears)
-    kinds = kinds_of_run(asked, dataset, None)
+    kinds = kinds_of_run(asked, dataset, trained.load_state())
     large = Trainer(asked.config, dataset, kinds=kinds)
 
     grow_from(large, trained.load_state())
