@@ -156,10 +156,6 @@ class LossConfig:
     frechet_weight: Weight = 0.0
     frechet_networks: tuple[int, ...] = (0,)
     """EfficientNet-Lite variants, 0 and 1, whose features it compares, taking turns; Lite2 judges."""
-    frechet_window: Count = 256
-    """Images of a class over which it follows how generated ones vary. What it asks of a generator that is
-    nearly right is lost in the chance of a few hundred images; a longer window lags behind one that learns
-    fast."""
     neighbour_weight: Weight = 0.0
     """Beside the Frechet distance, by the same networks: what each image by itself is told."""
 

@@ -22,14 +22,12 @@ from training.neighbours import NeighbourDistance
 from training.ranks import Ranks
 
 WINDOW: Final = 256
-"""Images of a class after which an older one counts 1/e in the covariance of generated features, unless told
-otherwise. The average is as steady as that of twice as many, about as many as there are real ones."""
+"""Images of a class after which an older one counts 1/e in the covariance of generated features. The average
+is as steady as that of twice as many, about as many as there are real ones."""
 MEAN_WINDOW: Final = 128
 """The same in their mean, which settles on fewer images. Moves follow it: as it lags, a generator that learns
 fast runs past the real mean and back; much shorter, it chases what the last few images happened to be. The
 kinds of a class come more rarely, and have its root of so many fewer each."""
-LEAST_OF_CLASS: Final = 128
-"""Images seen before anything is asked of a class, and a quarter of it of a kind."""
 DIRECTIONS: Final = 96
 """Directions in which covariances of images are compared; what lies beside them is scaled as a whole."""
 CELL_DIRECTIONS: Final = 192
@@ -47,8 +45,8 @@ class FrechetLoss(nn.Module):
 
     Turns cost no more than one network and leave fewer peculiarities to follow. real: gives images
     [N, 3, H, W] in [-1, 1] and one-hot labels [N, T], in batches, each image once. classes: [T, K] one-hot,
-    the class of each kind that labels are of; None where they are of classes. window: see WINDOW.
-    neighbours: whether theirs is asked for. A fit of the maps waits for the device.
+    the class of each kind that labels are of; None where they are of classes. neighbours: whether theirs is
+    asked for. A fit of the maps waits for the device.
     """
 
     def __init__(
@@ -58,13 +56,11 @@ class FrechetLoss(nn.Module):
         ranks: Ranks | None = None,
         *,
         classes: Tensor | None = None,
-        window: int = WINDOW,
         neighbours: bool = False,
     ) -> None:
         super().__init__()
         self.distances = nn.ModuleList(
-            FeatureDistance(trunk, real(), ranks, classes=classes, window=window, neighbours=neighbours)
-            for trunk in trunks
+            FeatureDistance(trunk, real(), ranks, classes=classes, neighbours=neighbours) for trunk in trunks
         )
         self.turn = 0
 
@@ -77,7 +73,7 @@ class FrechetLoss(nn.Module):
         """images: generated, [N, 3, H, W] in [-1, 1], with their graph. label: [N, T] one-hot. Two scalars.
 
         By the network whose turn it is: the Frechet distance over the real variance, zero for a class until
-        that has seen LEAST_OF_CLASS of its images, and some of the kind; and the `NeighbourDistance`, None if
+        that has seen half a WINDOW of its images, and some of the kind; and the `NeighbourDistance`, None if
         not asked for.
         """
         distances: tuple[Tensor, Tensor | None] = self.distances[self.turn](images, label)
@@ -106,7 +102,6 @@ class FeatureDistance(nn.Module):
         ranks: Ranks | None = None,
         *,
         classes: Tensor | None = None,
-        window: int = WINDOW,
         neighbours: bool = False,
     ) -> None:
         super().__init__()
@@ -125,9 +120,9 @@ class FeatureDistance(nn.Module):
         texture, parts, content = moments
         self.transports = nn.ModuleList(
             [
-                ClassTransport(*texture.finish(each_channel=True), window=window),
-                ClassTransport(*parts.finish(each_channel=True), window=window, directions=CELL_DIRECTIONS),
-                ClassTransport(*content.finish(), window=window),
+                ClassTransport(*texture.finish(each_channel=True)),
+                ClassTransport(*parts.finish(each_channel=True), CELL_DIRECTIONS),
+                ClassTransport(*content.finish()),
             ]
         )
         self.neighbours = NeighbourDistance(torch.cat(contents), torch.cat(labels)) if neighbours else None
@@ -226,7 +221,7 @@ class ClassTransport(nn.Module):
 
     With kinds, from each one's mean to its real mean, by the map of their class. real_mean: [T, F];
     real_covariance: [K, F, F]; scale: [F], which both have in them and features lack. shares: [T, K], of each
-    kind in its class. window: see WINDOW. directions: see DIRECTIONS.
+    kind in its class. directions: see DIRECTIONS.
     """
 
     real_mean: Tensor
@@ -249,12 +244,9 @@ class ClassTransport(nn.Module):
         real_covariance: Tensor,
         scale: Tensor,
         shares: Tensor,
-        *,
-        window: int = WINDOW,
         directions: int = DIRECTIONS,
     ) -> None:
         super().__init__()
-        self.window = window
         t, f = real_mean.shape
         k, d = len(real_covariance), min(directions, f)
         for name, value in (
@@ -287,7 +279,7 @@ class ClassTransport(nn.Module):
         # Around the mean of now: that it moved while the generator learned is no variance of its images.
         centred = features - label @ self.mean
         weighted = label @ self._weights()  # [N, K]
-        share = weighted.sum(dim=0) / rows_per_image / self._seen_of_class().clamp(min=1, max=self.window)
+        share = weighted.sum(dim=0) / rows_per_image / self._seen_of_class().clamp(min=1, max=WINDOW)
         seconds = _class_seconds(centred, weighted)
         self.covariance += share.clamp(max=1)[:, None, None] * (seconds - self.covariance)
         if self.images_since_fit >= REFIT_IMAGES:
@@ -339,8 +331,8 @@ class ClassTransport(nn.Module):
         self.map.copy_(_transport(own + floor, real + floor))
         self.scale_beside.copy_((real_beside / own_beside).sqrt())
         self.source.copy_(self.mean)
-        is_known = self.classes @ self._seen_of_class() >= LEAST_OF_CLASS
-        self.is_fitted.copy_(is_known & (self.seen >= LEAST_OF_CLASS / 4))
+        is_known = self.classes @ self._seen_of_class() >= WINDOW / 2
+        self.is_fitted.copy_(is_known & (self.seen >= WINDOW / 8))
 
     def _parts(self, covariance: Tensor) -> tuple[Tensor, Tensor]:
         """Covariances within the directions, [K, D, D], and the variance beside them, [K], above zero."""

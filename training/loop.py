@@ -221,14 +221,8 @@ class Trainer:
                 if progress is not None:
                     progress("features of real images", done, total)
 
-        return FrechetLoss(
-            trunks,
-            real,
-            self.ranks,
-            classes=self.class_of_kind,
-            window=config.frechet_window,
-            neighbours=config.neighbour_weight > 0,
-        )
+        neighbours = config.neighbour_weight > 0
+        return FrechetLoss(trunks, real, self.ranks, classes=self.class_of_kind, neighbours=neighbours)
 
     def _latents(self, n: int, generator: torch.Generator | None) -> Tensor:
         return torch.randn(n, self.latent_dim, generator=generator, device=self.device)

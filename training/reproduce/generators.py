@@ -202,7 +202,6 @@ _LATER_FIELDS: Final[tuple[tuple[str, str, Any], ...]] = (
     ("optimizer", "decay_kimg", 0.0),
     ("losses", "frechet_weight", 0.0),
     ("losses", "frechet_networks", (0,)),
-    ("losses", "frechet_window", 256),
     ("losses", "neighbour_weight", 0.0),
     ("optimizer", "micro_batch", 0),
     ("augment", "translation_probability", 1.0),

@@ -134,12 +134,12 @@ def test_resumed_run_equals_one_that_never_stopped(
 
 
 @pytest.fixture
-def eager_distance(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """The distance asks something after a few images."""
-    monkeypatch.setattr("training.frechet_loss.LEAST_OF_CLASS", 2)
+    monkeypatch.setattr("training.frechet_loss.WINDOW", 4)
 
 
-@pytest.mark.usefixtures("eager_distance")
+@pytest.mark.usefixtures("short_windows")
 def test_generator_learns_from_the_distance_alone(datasets: Mapping[int, Dataset]) -> None:
     trainer = build(datasets, *MATCHING, "losses.neighbour_weight=1", resolution=64, kind="none")
     before = snapshot(dict(trainer.G.named_parameters()))
@@ -154,7 +154,7 @@ def test_generator_learns_from_the_distance_alone(datasets: Mapping[int, Dataset
     assert unmoved == []
 
 
-@pytest.mark.usefixtures("eager_distance")
+@pytest.mark.usefixtures("short_windows")
 def test_neighbours_without_a_weight_are_left_out(datasets: Mapping[int, Dataset]) -> None:
     trainer = build(datasets, *MATCHING, resolution=64, kind="none")
 
@@ -165,7 +165,7 @@ def test_neighbours_without_a_weight_are_left_out(datasets: Mapping[int, Dataset
     assert not [name for name in state if "neighbours" in name]
 
 
-@pytest.mark.usefixtures("eager_distance")
+@pytest.mark.usefixtures("short_windows")
 def test_parts_of_a_batch_give_its_gradient(datasets: Mapping[int, Dataset]) -> None:
     first = build(datasets, *MATCHING, resolution=64, kind="none")
     train(first, 1)  # the moments are known from here on
@@ -184,7 +184,7 @@ def test_parts_of_a_batch_give_its_gradient(datasets: Mapping[int, Dataset]) -> 
         torch.testing.assert_close(parts[name], gradient, rtol=2e-2, atol=1e-2 * float(gradient.abs().max()))
 
 
-@pytest.mark.usefixtures("eager_distance")
+@pytest.mark.usefixtures("short_windows")
 def test_distance_learns_alone_at_first(datasets: Mapping[int, Dataset]) -> None:
     trainer = build(datasets, *MATCHING, "optimizer.warmup_kimg=0.016", resolution=64, kind="none")
     before = snapshot(dict(trainer.G.named_parameters()))
@@ -197,7 +197,7 @@ def test_distance_learns_alone_at_first(datasets: Mapping[int, Dataset]) -> None
     assert trainer.images_seen == 8
 
 
-@pytest.mark.usefixtures("eager_distance")
+@pytest.mark.usefixtures("short_windows")
 def test_distance_beside_a_discriminator_is_told(datasets: Mapping[int, Dataset]) -> None:
     weights = ("losses.frechet_weight=0.5", "losses.neighbour_weight=2")
     trainer = build(datasets, *weights, resolution=64, kind="projected")
