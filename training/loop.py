@@ -27,7 +27,7 @@ from training.frozen_trunk import FrozenTrunk
 from training.hardware import MEMORY_FORMATS, fit_to_device
 from training.image_random import ImageRandom, draw_for_images
 from training.kinds import Kinds, class_of_kind
-from training.optimizers import load_moments, make_optimizer
+from training.optimizers import load_moments, make_optimizer, places_when_saved
 from training.ranks import Ranks
 from training.spectral_norm import SpectralNorm, initialize
 
@@ -304,7 +304,9 @@ class Trainer:
             self.G_ema[name].copy_(value)
         self.normalize_G.load_state_dict(state["normalize_G"])
         self.discriminators().load_state_dict(state["D"])
-        load_moments(self.optimizer_G, state["optimizer_G"])
+        saved = TrainConfig.from_dict(state["config"])
+        places = places_when_saved(self.G, saved, self.config)
+        load_moments(self.optimizer_G, state["optimizer_G"], places)
         load_moments(self.optimizer_D, state["optimizer_D"])
         if self.frechet is not None and state.get("frechet") is not None:
             self.frechet.load_state_dict(state["frechet"])

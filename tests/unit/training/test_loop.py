@@ -133,6 +133,22 @@ def test_resumed_run_equals_one_that_never_stopped(
     assert_same({**ours, "config": None}, {**theirs, "config": None})
 
 
+def test_rates_may_change_their_ratios_where_a_run_goes_on(datasets: Mapping[int, Dataset]) -> None:
+    settings = ("generator.noise_resolutions=[4,8]", "optimizer.added_lr_factor=5")
+    first = build(datasets, *settings)
+    train(first, 1)
+
+    for factor in (0.5, 1):  # slower than the others, and in one group with them
+        second = build(datasets, *settings, f"optimizer.added_lr_factor={factor}")
+        second.load_state_dict(first.state_dict())
+
+        ours, theirs = second.optimizer_G.state, first.optimizer_G.state
+        for (name, weight), before in zip(second.G.named_parameters(), first.G.parameters(), strict=True):
+            assert_same(ours[weight], theirs[before], name)
+        rate = first.config.optimizer.generator_lr
+        assert {group["full_lr"] / rate for group in second.optimizer_G.param_groups} == {1, factor}
+
+
 @pytest.fixture
 def short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """The distance asks something after a few images."""
