@@ -43,10 +43,10 @@ def _lr_factor(name: str, config: TrainConfig) -> float:
 def load_moments(
     optimizer: torch.optim.Optimizer, state: dict[str, Any], places: Sequence[int] | None = None
 ) -> None:
-    """The state's moments; groups and their rates are those of the configuration, which may have changed since.
+    """The state's moments; groups and their rates are the configuration's, which may have changed since.
 
-    places: of each weight, see `places_when_saved`; None where they are as they were. Raises ValueError if the
-    state is of another number of weights.
+    places: of each weight, see `places_when_saved`; None where they are as they were. Raises ValueError if
+    the state is of another number of weights.
     """
     own = optimizer.state_dict()
     counts = [sum(len(group["params"]) for group in of["param_groups"]) for of in (state, own)]
@@ -67,7 +67,7 @@ def places_when_saved(module: nn.Module, saved: TrainConfig, config: TrainConfig
 
 
 def _groups(module: nn.Module, config: TrainConfig) -> dict[float, list[str]]:
-    """Names of what is trained by the factor of its rate, the largest first; one empty group if nothing is."""
+    """Names of what is trained, by the factor of its rate, largest first; if nothing is, one empty group."""
     names = [name for name, p in module.named_parameters() if p.requires_grad]
     factors = sorted({_lr_factor(name, config) for name in names} or {1.0}, reverse=True)
     return {factor: [name for name in names if _lr_factor(name, config) == factor] for factor in factors}
