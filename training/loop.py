@@ -229,7 +229,7 @@ class Trainer:
 
         Source: Defazio et al. 2024 (gradients near the average in place of rates that fall).
         """
-        live = dict(self.G.named_parameters())
+        live: dict[str, Tensor] = dict(self.G.named_parameters())
         away = 1 - self.config.optimizer.live_share
         if away == 0:
             return live

@@ -140,10 +140,15 @@ def test_images_of_averaged_weights_teach_the_live_ones(datasets: Mapping[int, D
     trainer = build(datasets, *settings, "optimizer.live_share=0.25", resolution=64, kind=kind)
     judged: list[Mapping[str, Tensor]] = []
     generate = trainer.generate
-    trainer.generate = lambda weights, z, label: judged.append(weights) or generate(weights, z, label)
+
+    def watched(weights: dict[str, Tensor], z: Tensor, label: Tensor) -> Tensor:
+        judged.append(weights)
+        return generate(weights, z, label)
+
+    trainer.generate = watched
     with torch.no_grad():
-        for name, average in trainer.G_ema.items():
-            average.add_(1 + trainer.G.get_parameter(name))
+        for name, averaged in trainer.G_ema.items():
+            averaged.add_(1 + trainer.G.get_parameter(name))
     live, average = snapshot(dict(trainer.G.named_parameters())), snapshot(trainer.G_ema)
 
     train(trainer, 2)
