@@ -181,9 +181,6 @@ class OptimizerConfig:
     batch: int = 64
     micro_batch: Annotated[int, Field(ge=0)] = 0
     """Images a forward pass takes of a batch where there is no discriminator; 0 takes them all."""
-    live_share: Share = 1.0
-    """Of the generator's live weights in those whose images are judged; the rest is the average that will be
-    published. Live weights jitter about it, and their movement looks like variety that it does not have."""
     ema_kimg: Weight = 20.0
     ema_rampup: Weight = 0.05
     warmup_kimg: Weight = 0.0

@@ -115,7 +115,7 @@ class Trainer:
         config = self.config
         real, invented, label = self.batches.draw()
         z = draw_for_images(len(label), self.random, self._latents)  # [N, Z]
-        weights = self.normalize_G(self._judged_weights())
+        weights = self.normalize_G(dict(self.G.named_parameters()))
         fake = self.generate(weights, z, label)  # [N, 3, H, W]
         seen = ~invented  # invented pixels are hidden from D in the real image and in its generated partner
         memory_format = MEMORY_FORMATS[config.run.memory_format]
@@ -164,7 +164,7 @@ class Trainer:
         waits = self.warmup_left > 0
         label = self.batches.draw_labels()
         z = draw_for_images(len(label), self.random, self._latents)  # [N, Z]
-        weights = self.normalize_G(self._judged_weights())
+        weights = self.normalize_G(dict(self.G.named_parameters()))
         leaves = {name: weight.detach().requires_grad_(not waits) for name, weight in weights.items()}
         size = self.config.optimizer.micro_batch or len(label)
         sums: dict[str, Tensor] = {}
@@ -223,17 +223,6 @@ class Trainer:
 
         neighbours = config.neighbour_weight > 0
         return FrechetLoss(trunks, real, self.ranks, classes=self.class_of_kind, neighbours=neighbours)
-
-    def _judged_weights(self) -> dict[str, Tensor]:
-        """Weights whose images are judged: between averaged and live ones; their gradient is the latter's.
-
-        Source: Defazio et al. 2024 (gradients near the average in place of rates that fall).
-        """
-        live: dict[str, Tensor] = dict(self.G.named_parameters())
-        away = 1 - self.config.optimizer.live_share
-        if away == 0:
-            return live
-        return {name: p + away * (self.G_ema[name] - p.detach()) for name, p in live.items()}
 
     def _latents(self, n: int, generator: torch.Generator | None) -> Tensor:
         return torch.randn(n, self.latent_dim, generator=generator, device=self.device)

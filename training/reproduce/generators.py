@@ -198,7 +198,6 @@ _LATER_FIELDS: Final[tuple[tuple[str, str, Any], ...]] = (
     ("data", "kinds", ()),
     ("optimizer", "added_lr_factor", 1.0),
     ("optimizer", "kind_lr_factor", 1.0),
-    ("optimizer", "live_share", 1.0),
     ("optimizer", "rampup_kimg", 0.0),
     ("optimizer", "decay_kimg", 0.0),
     ("losses", "frechet_weight", 0.0),

@@ -133,33 +133,6 @@ def test_resumed_run_equals_one_that_never_stopped(
     assert_same({**ours, "config": None}, {**theirs, "config": None})
 
 
-@pytest.mark.usefixtures("short_windows")
-@pytest.mark.parametrize("kind", ["projected", "none"])
-def test_images_of_averaged_weights_teach_the_live_ones(datasets: Mapping[int, Dataset], kind: str) -> None:
-    settings = MATCHING if kind == "none" else ()
-    trainer = build(datasets, *settings, "optimizer.live_share=0.25", resolution=64, kind=kind)
-    judged: list[Mapping[str, Tensor]] = []
-    generate = trainer.generate
-
-    def watched(weights: dict[str, Tensor], z: Tensor, label: Tensor) -> Tensor:
-        judged.append(weights)
-        return generate(weights, z, label)
-
-    trainer.generate = watched
-    with torch.no_grad():
-        for name, averaged in trainer.G_ema.items():
-            averaged.add_(1 + trainer.G.get_parameter(name))
-    live, average = snapshot(dict(trainer.G.named_parameters())), snapshot(trainer.G_ema)
-
-    train(trainer, 2)
-
-    plain = set(live) - set(trainer.normalize_G.names)
-    assert plain
-    for name in plain:
-        torch.testing.assert_close(judged[0][name], 0.25 * live[name] + 0.75 * average[name])
-        assert not torch.equal(trainer.G.get_parameter(name), live[name]), name
-
-
 def test_rates_may_change_their_ratios_where_a_run_goes_on(datasets: Mapping[int, Dataset]) -> None:
     settings = ("generator.noise_resolutions=[4,8]", "optimizer.added_lr_factor=5")
     first = build(datasets, *settings)
