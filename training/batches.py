@@ -1,6 +1,6 @@
 """Batches from a dataset that lies whole on the device: sampling, flips and rotations happen there."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import copy
 
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from training.config import TrainConfig
 from training.data import Dataset
+from training.held import classes_of_batch
 from training.image_random import own_share
 from training.kinds import Kinds
 
@@ -16,7 +17,7 @@ class Batches:
     """Draws real batches; the dataset stays uint8 on the device, a quarter of its float size.
 
     Nothing in a draw waits for the device: which images to take is decided there. kinds: what labels are of,
-    in place of classes.
+    in place of classes. held: positions of classes that take every fourth place of a batch together.
     """
 
     def __init__(
@@ -26,6 +27,7 @@ class Batches:
         device: torch.device,
         random: torch.Generator,
         kinds: Kinds | None = None,
+        held: Sequence[int] = (),
     ) -> None:
         self.config = config
         self.device = device
@@ -39,8 +41,9 @@ class Batches:
         self.class_sizes = torch.bincount(self.labels, minlength=self.class_count)  # [K]
         self.class_starts = self.class_sizes.cumsum(0) - self.class_sizes  # [K], in `by_class`
         counts = torch.tensor(kinds.counts if kinds else (1,) * self.class_count, device=self.device)
-        turn = torch.arange(config.optimizer.batch, device=self.device)
-        of_class, turn = turn % len(counts), turn // len(counts)
+        of_class, turn = (
+            t.to(self.device) for t in classes_of_batch(config.optimizer.batch, len(counts), held)
+        )
         first = counts.cumsum(0) - counts
         # [N], of the global batch: classes alike, and the kinds of each
         self.balanced_classes = first[of_class] + turn % counts[of_class]

@@ -158,6 +158,10 @@ class LossConfig:
     """EfficientNet-Lite variants, 0 and 1, whose features it compares, taking turns; Lite2 judges."""
     neighbour_weight: Weight = 0.0
     """Beside the Frechet distance, by the same networks: what each image by itself is told."""
+    held_classes: tuple[str, ...] = ()
+    """Classes whose images stay those the run began with, latent by latent (`training.held`)."""
+    hold_weight: Positive = 100.0
+    """Of the mean squared difference from those, pixel by pixel in [-1, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,6 +262,9 @@ class TrainConfig(Configuration):
             raise ConfigInvalidError(
                 "discriminator.kind=none leaves nothing to learn from: losses.frechet_weight is 0"
             )
+        if self.losses.held_classes and kind != "none":
+            held = ", ".join(self.losses.held_classes)
+            raise ConfigInvalidError(f"losses.held_classes {held}: with discriminator.kind=none only")
         if part > 0 and (kind != "none" or batch % part):
             raise ConfigInvalidError(
                 f"optimizer.micro_batch {part}: with discriminator.kind=none only, "

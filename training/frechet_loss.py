@@ -320,7 +320,8 @@ class ClassTransport(nn.Module):
 
     def _fit(self) -> None:
         if self.fits % BASIS_FITS == 0:
-            apart = _outer(self.mean - self.real_mean).sum(dim=0)
+            is_seen = (self.seen > 0)[:, None]  # a kind never drawn has no mean to be apart
+            apart = _outer((self.mean - self.real_mean) * is_seen).sum(dim=0)
             total = ((self.covariance + self.real_covariance).sum(dim=0) + apart).double()  # [F, F]
             self.basis.copy_(torch.linalg.eigh(total).eigenvectors[:, -self.basis.shape[1] :])
         self.fits += 1

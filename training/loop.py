@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -25,6 +26,7 @@ from training.folding import fold_generator, generator_config, normalized_weight
 from training.frechet_loss import FrechetLoss
 from training.frozen_trunk import FrozenTrunk
 from training.hardware import MEMORY_FORMATS, fit_to_device
+from training.held import held_classes
 from training.image_random import ImageRandom, draw_for_images
 from training.kinds import Kinds, class_of_kind
 from training.optimizers import load_moments, make_optimizer, places_when_saved
@@ -69,7 +71,8 @@ class Trainer:
         self.class_of_kind = class_of_kind(self.kind_counts).to(self.device)
         share = self.ranks.share(config.optimizer.batch)
         self.random = ImageRandom(self.device, config.run.seed, self.ranks, share)
-        self.batches = Batches(dataset, config, self.device, self.random, kinds)
+        self.held = held_classes(config, dataset.classes)
+        self.batches = Batches(dataset, config, self.device, self.random, kinds, self.held.classes)
         self.target_colors = self.batches.mean_colors()
 
         architecture = generator_config(config, len(dataset.classes), self.kind_shares)
@@ -157,7 +160,7 @@ class Trainer:
         return terms
 
     def _matching_step(self, frechet: FrechetLoss) -> dict[str, Tensor]:
-        """The generator's gradient of the distances of sets alone, summed over parts of the batch.
+        """The generator's gradient of the distances of sets alone, and of what is held, part by part.
 
         Parts of a few images stay in a processor's cache, and take no more memory for a larger batch.
         """
@@ -166,10 +169,9 @@ class Trainer:
         z = draw_for_images(len(label), self.random, self._latents)  # [N, Z]
         weights = self.normalize_G(dict(self.G.named_parameters()))
         leaves = {name: weight.detach().requires_grad_(not waits) for name, weight in weights.items()}
-        size = self.config.optimizer.micro_batch or len(label)
+        is_held = self.held.among(self.class_label(label))
         sums: dict[str, Tensor] = {}
-        for z_part, label_part in zip(z.split(size), label.split(size), strict=True):
-            share = len(z_part) / len(label)
+        for z_part, label_part, share in self._parts(z[~is_held], label[~is_held]):
             with torch.set_grad_enabled(not waits):
                 images = self.generate(leaves, z_part, label_part)
                 distance, terms = self._weighed(*frechet(images, label_part))
@@ -177,12 +179,25 @@ class Trainer:
                 (share * distance).backward()
             _add(sums, terms, share)
         if not waits:
+            for z_part, label_part, share in self._parts(z[is_held], label[is_held]):
+                with torch.no_grad():
+                    kept = self.generate(self.held.weights, z_part, label_part)
+                moved = F.mse_loss(self.generate(leaves, z_part, label_part), kept)
+                (share * self.config.losses.hold_weight * moved).backward()
+                _add(sums, {"held": moved.detach()}, share)
             self.optimizer_G.zero_grad(set_to_none=True)
             reached = [name for name, leaf in leaves.items() if leaf.grad is not None]
             torch.autograd.backward(
                 [weights[name] for name in reached], [leaves[name].grad for name in reached]
             )
         return sums
+
+    def _parts(self, z: Tensor, label: Tensor) -> Iterator[tuple[Tensor, Tensor, float]]:
+        """Latents and labels of a few images after another, and their share of all."""
+        size = self.config.optimizer.micro_batch or max(len(z), 1)
+        for z_part, label_part in zip(z.split(size), label.split(size), strict=True):
+            if len(z_part):  # an empty tensor splits into itself
+                yield z_part, label_part, len(z_part) / len(z)
 
     def _weighed(self, frechet: Tensor, neighbours: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         """What the generator is to lessen of a set's distances, and they themselves, for the log."""
@@ -293,6 +308,7 @@ class Trainer:
             "optimizer_G": self.optimizer_G.state_dict(),
             "optimizer_D": self.optimizer_D.state_dict(),
             "frechet": self.frechet.state_dict() if self.frechet is not None else None,
+            "held": self.held.weights,
             "random": self.random.get_state(),
         }
 
@@ -310,6 +326,8 @@ class Trainer:
         load_moments(self.optimizer_D, state["optimizer_D"])
         if self.frechet is not None and state.get("frechet") is not None:
             self.frechet.load_state_dict(state["frechet"])
+        if self.held.classes:  # by a run that held none, from here on
+            self.held.begin(state.get("held") or self.normalize_G(self.G_ema, iterations=0))
         self.random.set_state(state["random"].cpu())
         self.images_seen = state["images_seen"]
         self.images_at_start = state.get("images_at_start", 0)

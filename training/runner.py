@@ -10,7 +10,7 @@ from model_store.quality.extractors import FeatureExtractor
 from model_store.quality.feature_cache import FeatureCache
 from training.config import TrainConfig
 from training.data import Dataset, default_cache_dir, load_dataset
-from training.errors import RunInvalidError, TrainingDivergedError
+from training.errors import ConfigInvalidError, RunInvalidError, TrainingDivergedError
 from training.evaluation.reference import Progress, extract_reference
 from training.kinds import (
     VARIANT,
@@ -166,6 +166,11 @@ def rank_device(device: str, ranks: Ranks) -> str:
 def _start(request: RunRequest, trainer: Trainer, dataset: Dataset, state: dict[str, Any]) -> RunDir:
     """A new run folder, with a state to fall back on from the first image."""
     how, origin = "started", dict[str, Any]()
+    if trainer.held.classes and not (request.grow or request.init):
+        held = ", ".join(trainer.config.losses.held_classes)
+        raise ConfigInvalidError(
+            f"losses.held_classes {held}: with --init or --grow, which begin with images"
+        )
     if request.grow:
         grow_from(trainer, state)
         how, origin = "grown", {"grown_from": _origin(RunDir.open(request.grow), state)}

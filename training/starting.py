@@ -130,7 +130,9 @@ def _start_with(trainer: Trainer, weights: Mapping[str, Tensor], silent: Iterabl
         own[name].copy_(value)
     for name in silent:
         own[name].zero_()
-    trainer.normalize_G(own, iterations=EXPORT_POWER_ITERATIONS)
+    normalized = trainer.normalize_G(own, iterations=EXPORT_POWER_ITERATIONS)
+    if trainer.held.classes:
+        trainer.held.begin(normalized)
     for name, parameter in own.items():
         trainer.G_ema[name].copy_(parameter)
 

@@ -203,6 +203,8 @@ _LATER_FIELDS: Final[tuple[tuple[str, str, Any], ...]] = (
     ("losses", "frechet_weight", 0.0),
     ("losses", "frechet_networks", (0,)),
     ("losses", "neighbour_weight", 0.0),
+    ("losses", "held_classes", ()),
+    ("losses", "hold_weight", 100.0),
     ("optimizer", "micro_batch", 0),
     ("augment", "translation_probability", 1.0),
     ("augment", "translation_ratio", 0.125),

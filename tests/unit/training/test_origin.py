@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.func import functional_call
 
 from model_store.store import ModelStore
 from model_store.weights import load_generator
@@ -62,6 +63,21 @@ def test_run_starts_with_the_checkpoint_s_images_and_counts(store: str, smears: 
     assert trainer.images_seen == origin.manifest.training.images_seen == 16
     trainer.step()  # the discriminator alone
     assert trainer.warmup_left > 0
+
+
+def test_run_holds_what_the_checkpoint_draws(store: str, smears: Path) -> None:
+    origin = load_origin("first@1", store)
+    held = origin.manifest.classes[0]
+    settings = ("discriminator.kind=none", "losses.frechet_weight=1", "run.resolution=64")
+
+    with pytest.raises(ConfigInvalidError, match=f"losses.held_classes {held}"):
+        trainer_from(origin, smears, f'losses.held_classes=["{held}"]')  # beside a discriminator
+    trainer = trainer_from(origin, smears, *settings, f'losses.held_classes=["{held}"]')
+
+    z, label = torch.randn(4, 8), torch.eye(4)
+    with torch.no_grad():
+        drawn = functional_call(trainer.G, trainer.held.weights, (z, label))
+        torch.testing.assert_close(drawn, origin.generator(z, label), rtol=0, atol=2e-3)
 
 
 @pytest.mark.parametrize("gain", [1, 0.02])
