@@ -17,7 +17,7 @@ class Batches:
     """Draws real batches; the dataset stays uint8 on the device, a quarter of its float size.
 
     Nothing in a draw waits for the device: which images to take is decided there. kinds: what labels are of,
-    in place of classes. held: positions of classes that take every fourth place of a batch together.
+    in place of classes. held: positions of classes of which no batch that balances them has any.
     """
 
     def __init__(
@@ -34,6 +34,7 @@ class Batches:
         self.random = random
         self.images = torch.from_numpy(dataset.images).permute(0, 3, 1, 2).contiguous().to(self.device)
         self.invented = torch.from_numpy(dataset.invented).to(self.device)
+        self.has_kinds = kinds is not None
         self.class_count = sum(kinds.counts) if kinds else len(dataset.classes)
         self.one_hot = torch.eye(self.class_count, device=self.device)
         self.labels = torch.from_numpy(kinds.labels if kinds else dataset.labels).to(self.device)
@@ -45,8 +46,8 @@ class Batches:
             t.to(self.device) for t in classes_of_batch(config.optimizer.batch, len(counts), held)
         )
         first = counts.cumsum(0) - counts
-        # [N], of the global batch: classes alike, and the kinds of each
-        self.balanced_classes = first[of_class] + turn % counts[of_class]
+        # [N], of the global batch
+        self.first_kind, self.kind_count, self.turn = first[of_class], counts[of_class], turn
 
     def with_random(self, random: torch.Generator) -> "Batches":
         """The same images, drawn by other random numbers."""
@@ -99,8 +100,20 @@ class Batches:
         if not self.config.data.class_balanced:
             return torch.randint(len(self.labels), (n,), generator=self.random, device=self.device)
         draw = torch.rand(n, generator=self.random, device=self.device)
-        within = (draw * self.class_sizes[self.balanced_classes]).long()
-        return self.by_class[self.class_starts[self.balanced_classes] + within]
+        kind = self._balanced_kinds()
+        within = (draw * self.class_sizes[kind]).long()
+        return self.by_class[self.class_starts[kind] + within]
+
+    def _balanced_kinds(self) -> Tensor:
+        """Of each image of a global batch, [N]: the classes alike, and the kinds of each in turn.
+
+        Which one begins is drawn, or parts of a batch that always go to the same network would always be of
+        the same kinds.
+        """
+        if not self.has_kinds:
+            return self.first_kind
+        begin = torch.randint(0, 2**16, (), generator=self.random, device=self.device)
+        return self.first_kind + (self.turn + begin) % self.kind_count
 
     def _turn(self, images: Tensor, invented: Tensor) -> tuple[Tensor, Tensor]:
         """A random symmetry of the square for each image and its mask: a smear has no up and no left."""

@@ -34,6 +34,9 @@ CELL_DIRECTIONS: Final = 192
 """The same for parts of images, of which there are many more."""
 REFIT_IMAGES: Final = 64
 """Images, all classes together, from one fit of the maps to the next."""
+MOST_WEIGHT: Final = 4
+"""Of an image of a kind that came more rarely than real ones do: the first few of a kind do not tell how much
+its class varies."""
 BASIS_FITS: Final = 16
 """Fits after which the directions are chosen anew."""
 SHRINKAGE: Final = 1e-3
@@ -316,7 +319,7 @@ class ClassTransport(nn.Module):
     def _weights(self) -> Tensor:
         """[T, K]: of the class's own kinds 1 if one comes as often as among real images, more if rarer."""
         drawn = self.seen / (self.classes @ self._seen_of_class()).clamp(min=1)
-        return self.shares / drawn.clamp(min=1e-3)[:, None]
+        return (self.shares / drawn.clamp(min=1e-3)[:, None]).clamp(max=MOST_WEIGHT)
 
     def _fit(self) -> None:
         if self.fits % BASIS_FITS == 0:

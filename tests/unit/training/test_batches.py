@@ -143,3 +143,14 @@ def test_classes_are_drawn_alike_and_so_are_the_kinds_of_each() -> None:
 
     assert batches.draw_labels().sum(dim=0).tolist() == [32, 16, 16]
     assert batches.draw()[2].sum(dim=0).tolist() == [32, 16, 16]
+
+
+def test_every_place_of_a_batch_is_of_every_kind_in_its_turn() -> None:
+    kinds = Kinds(np.repeat(np.arange(5), 4), ((1.0,), (0.25,) * 4), np.zeros((5, 4), np.float32))
+    batches = build(dataset(4, 16), kinds=kinds)
+
+    seen = sum(batches.draw_labels() for _ in range(40))
+
+    assert torch.is_tensor(seen)
+    assert (seen[0::2, 0] == 40).all()
+    assert (seen[1::2, 1:] > 0).all()  # a part of the batch that one network always judges too

@@ -290,3 +290,16 @@ def test_spread_of_a_class_is_that_of_its_kinds_in_their_real_shares() -> None:
     found, real_variance = (c[0].diagonal().sum() for c in (transport.covariance, transport.real_covariance))
 
     assert found / real_variance == pytest.approx(0.9 * 1 + 0.1 * 9, rel=0.25)
+
+
+def test_first_images_of_a_late_kind_do_not_tell_how_much_its_class_varies() -> None:
+    real, real_label = of_kinds((1000, 1000, 1000), seed=1)
+    generated, label = of_kinds((1000, 6, 1000), seed=2)
+    transport = towards(real, real_label, KINDS)
+    order = torch.argsort(label[:, 1], stable=True)  # the second kind comes last
+
+    for rows, of in zip(generated[order].split(2), label[order].split(2), strict=True):
+        transport.observe(rows, of)
+
+    spread, expected = (c[0].diagonal() for c in (transport.covariance, transport.real_covariance))
+    assert (spread / expected).min() > 0.4
