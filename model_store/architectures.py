@@ -10,6 +10,7 @@ SAMPLING_PARAMETERS: Final[Mapping[str, frozenset[SamplingParameter]]] = Mapping
     {
         "masan": frozenset({"truncation"}),
         "cellgan": frozenset({"truncation"}),
+        "experts": frozenset({"truncation"}),
         # A diffusion model's latent is the noise it removes: scaled noise is noise it never learnt to remove.
         # What trades diversity for typicality there is guidance, which is part of the checkpoint's config.
         "ldm": frozenset(),

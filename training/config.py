@@ -58,6 +58,8 @@ class DataConfig:
     classes: folder name -> class slug, where the folder's own name or `classes.toml` should not decide.
     kinds: how many kinds of images each class is parted into (`training.kinds`), in the order of classes; one
     number is for all of them, and 1 parts none. Without any, a run has those of what it goes on from.
+    held_classes: those that a run from a checkpoint teaches nothing, and that its publication draws with that
+    one's network (`training.held`).
     """
 
     label_mode: LabelMode = "mask"
@@ -68,6 +70,7 @@ class DataConfig:
     class_balanced: bool = True
     classes: dict[str, str] = field(default_factory=dict)
     kinds: tuple[Count, ...] = ()
+    held_classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +78,7 @@ class GeneratorOptions:
     """Arguments of the generator but for classes and resolution, and how its weights start.
 
     rgb_skip: the image is the sum of an upsampled half-size image and a correction, which lets a grown
-    generator start from the trained smaller one.
+    generator start from the trained smaller one. Others: see `MasanConfig`.
     """
 
     base_channels: Count = 32
@@ -90,6 +93,7 @@ class GeneratorOptions:
     noise_resolutions: tuple[int, ...] = ()
     refine_resolutions: tuple[int, ...] = ()
     padding: Literal["zeros", "replicate"] = "zeros"
+    chroma_resolution: Count | None = None
     init_gain: Weight = 0.02
     unnormalized: tuple[str, ...] = ("attention",)
     """Submodules, by any part of their name, without spectral norm."""
@@ -158,10 +162,6 @@ class LossConfig:
     """EfficientNet-Lite variants, 0 and 1, whose features it compares, taking turns; Lite2 judges."""
     neighbour_weight: Weight = 0.0
     """Beside the Frechet distance, by the same networks: what each image by itself is told."""
-    held_classes: tuple[str, ...] = ()
-    """Classes whose images stay those the run began with, latent by latent (`training.held`)."""
-    hold_weight: Positive = 100.0
-    """Of the mean squared difference from those, pixel by pixel in [-1, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,9 +262,6 @@ class TrainConfig(Configuration):
             raise ConfigInvalidError(
                 "discriminator.kind=none leaves nothing to learn from: losses.frechet_weight is 0"
             )
-        if self.losses.held_classes and kind != "none":
-            held = ", ".join(self.losses.held_classes)
-            raise ConfigInvalidError(f"losses.held_classes {held}: with discriminator.kind=none only")
         if part > 0 and (kind != "none" or batch % part):
             raise ConfigInvalidError(
                 f"optimizer.micro_batch {part}: with discriminator.kind=none only, "

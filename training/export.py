@@ -27,6 +27,7 @@ from training.evaluation.reference import DatasetReference, Progress
 from training.evaluation.report import Drawing, evaluate_against
 from training.evaluation.report_images import Painter, contact_sheets
 from training.folding import fold_generator, generator_config
+from training.held import with_held
 from training.kept_discriminators import DISCRIMINATORS_FILE, encode_discriminators
 from training.run_dir import RunDir
 
@@ -104,10 +105,13 @@ def trained_by_run(run_dir: RunDir, state_file: str = "state.pt") -> TrainedGene
     state = run_dir.load_state(state_file)
     classes = tuple(state["classes"])
     kind_shares = state["kinds"]["shares"] if state.get("kinds") else ()
+    taught = fold_generator(config, len(classes), state["G_ema"], state["normalize_G"], kind_shares)
+    arguments = generator_config(config, len(classes), kind_shares)
+    network, architecture, arguments = with_held(taught, arguments, state.get("held", []))
     return TrainedGenerator(
-        network=fold_generator(config, len(classes), state["G_ema"], state["normalize_G"], kind_shares),
-        architecture="masan",
-        config=generator_config(config, len(classes), kind_shares),
+        network=network,
+        architecture=architecture,
+        config=arguments,
         classes=classes,
         recipe=config.recipe,
         data=config.data,

@@ -35,6 +35,7 @@ def generator_config(config: TrainConfig, class_count: int, kind_shares: Shares 
         "noise_resolutions": list(options.noise_resolutions),
         "refine_resolutions": list(options.refine_resolutions),
         "padding": options.padding,
+        "chroma_resolution": options.chroma_resolution,
         "kind_shares": [list(of_class) for of_class in kind_shares],
     }
 

@@ -1,65 +1,79 @@
-"""Classes that a run leaves as they are: their images stay those the generator drew when it began.
+"""Classes that a run leaves as they are: it teaches the others, and a publication has an expert for either.
 
-A generator is one for all classes, so that what teaches it one class moves the others too. Those that are
-good enough are held: of each latent is drawn what was, and the weights that all classes share are free for
-what does not show in them.
-Source: Li & Hoiem 2016 (what a network knew is kept by its own former answers).
+A generator is one for all its classes, and what teaches it one moves the others too. Classes that are good
+enough can be held: no image of theirs is drawn while the others learn, and what is published draws them with
+the networks that the run began from (`model_store.generators.experts`).
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from training.config import TrainConfig
+from model_store.generators.experts import ExpertConfig, ExpertsGenerator
+from model_store.generators.registry import build_generator
 from training.errors import ConfigInvalidError
 
-EVERY: Final = 4
-"""Of so many images of a batch one is of the classes held: it tells of each pixel, where a distance between
-sets tells of a few moments."""
+EXPERTS: Final = "experts"
+"""The architecture of what has several."""
 
 
-class HeldClasses:
-    """The classes held, by their positions, and the weights that drew them when the run began."""
-
-    def __init__(self, classes: Sequence[int]) -> None:
-        self.classes = tuple(classes)
-        self.weights: dict[str, Tensor] = {}
-
-    def begin(self, weights: Mapping[str, Tensor]) -> None:
-        """Hold what the generator draws with these weights, by name, normalised."""
-        self.weights = {name: weight.detach().clone() for name, weight in weights.items()}
-
-    def among(self, label: Tensor) -> Tensor:
-        """Which images are of them, bool [N]. label: of classes, [N, K] one-hot."""
-        return label[:, list(self.classes)].sum(dim=1) > 0
-
-
-def held_classes(config: TrainConfig, classes: Sequence[str]) -> HeldClasses:
-    """`losses.held_classes` among the data's. Raises ConfigInvalidError for another, or for all of them."""
-    held = config.losses.held_classes
+def held_positions(held: Sequence[str], classes: Sequence[str]) -> tuple[int, ...]:
+    """`data.held_classes` among the data's. Raises ConfigInvalidError for another, or for all of them."""
     if unknown := set(held) - set(classes):
-        raise ConfigInvalidError(f"losses.held_classes {min(unknown)}: the classes are {', '.join(classes)}")
+        raise ConfigInvalidError(f"data.held_classes {min(unknown)}: the classes are {', '.join(classes)}")
     if held and set(held) == set(classes):
-        raise ConfigInvalidError(f"losses.held_classes {', '.join(held)}: no class is left to learn")
-    return HeldClasses([index for index, name in enumerate(classes) if name in held])
+        raise ConfigInvalidError(f"data.held_classes {', '.join(held)}: no class is left to learn")
+    return tuple(index for index, name in enumerate(classes) if name in held)
 
 
 def classes_of_batch(size: int, class_count: int, held: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """The class of each image of a batch and how many of it came before, int64 [N] both: all alike.
+    """The class of each image of a batch and how many of it came before, int64 [N] both.
 
-    Where classes are held, every fourth image is of those, and the others share the rest.
+    All classes but those held are as frequent.
     """
     place = torch.arange(size)
+    taught = torch.tensor([index for index in range(class_count) if index not in held])
+    return taught[place % len(taught)], place // len(taught)
+
+
+def held_experts(experts: Sequence[tuple[ExpertConfig, Any]], held: Sequence[int]) -> list[dict[str, Any]]:
+    """What a run's state keeps of the experts that it began from, for the classes held; see `with_held`."""
+    return [
+        {
+            "architecture": expert.architecture,
+            "config": dict(expert.config),
+            "classes": own,
+            "weights": {name: value.detach().clone() for name, value in network.state_dict().items()},
+        }
+        for expert, network in experts
+        if (own := [index for index in expert.classes if index in held])
+    ]
+
+
+def with_held(
+    taught: nn.Module, config: dict[str, Any], held: Sequence[Mapping[str, Any]]
+) -> tuple[nn.Module, str, dict[str, Any]]:
+    """What a run publishes: its network and the experts it held, as a network, its architecture and config.
+
+    taught: a plain MASAN generator, of these arguments, and the only one where nothing is held.
+    """
     if not held:
-        return place % class_count, place // class_count
-    others = torch.tensor([c for c in range(class_count) if c not in held])
-    of_held = torch.tensor(list(held))
-    before = place // EVERY  # images of classes held
-    is_held = place % EVERY == EVERY - 1
-    among = place - before
+        return taught, "masan", config
+    kept = {index for expert in held for index in expert["classes"]}
+    others = [index for index in range(config["class_count"]) if index not in kept]
+    parts = [*held, {"architecture": "masan", "config": config, "classes": others}]
+    networks = [*map(_network, held), taught]
+    fields = ("architecture", "config", "classes")
     return (
-        torch.where(is_held, of_held[before % len(of_held)], others[among % len(others)]),
-        torch.where(is_held, before // len(of_held), among // len(others)),
+        ExpertsGenerator(networks, [part["classes"] for part in parts]),
+        EXPERTS,
+        {EXPERTS: [{field: part[field] for field in fields} for part in parts]},
     )
+
+
+def _network(expert: Mapping[str, Any]) -> nn.Module:
+    network = build_generator(expert["architecture"], expert["config"])
+    network.load_state_dict(cast("dict[str, Any]", expert["weights"]))
+    return network.eval().requires_grad_(False)

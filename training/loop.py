@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -26,7 +25,7 @@ from training.folding import fold_generator, generator_config, normalized_weight
 from training.frechet_loss import FrechetLoss
 from training.frozen_trunk import FrozenTrunk
 from training.hardware import MEMORY_FORMATS, fit_to_device
-from training.held import held_classes
+from training.held import held_positions, with_held
 from training.image_random import ImageRandom, draw_for_images
 from training.kinds import Kinds, class_of_kind
 from training.optimizers import load_moments, make_optimizer, places_when_saved
@@ -71,8 +70,9 @@ class Trainer:
         self.class_of_kind = class_of_kind(self.kind_counts).to(self.device)
         share = self.ranks.share(config.optimizer.batch)
         self.random = ImageRandom(self.device, config.run.seed, self.ranks, share)
-        self.held = held_classes(config, dataset.classes)
-        self.batches = Batches(dataset, config, self.device, self.random, kinds, self.held.classes)
+        self.held = held_positions(config.data.held_classes, dataset.classes)
+        self.held_experts: list[dict[str, Any]] = []
+        self.batches = Batches(dataset, config, self.device, self.random, kinds, self.held)
         self.target_colors = self.batches.mean_colors()
 
         architecture = generator_config(config, len(dataset.classes), self.kind_shares)
@@ -160,7 +160,7 @@ class Trainer:
         return terms
 
     def _matching_step(self, frechet: FrechetLoss) -> dict[str, Tensor]:
-        """The generator's gradient of the distances of sets alone, and of what is held, part by part.
+        """The generator's gradient of the distances of sets alone, summed over parts of the batch.
 
         Parts of a few images stay in a processor's cache, and take no more memory for a larger batch.
         """
@@ -169,9 +169,10 @@ class Trainer:
         z = draw_for_images(len(label), self.random, self._latents)  # [N, Z]
         weights = self.normalize_G(dict(self.G.named_parameters()))
         leaves = {name: weight.detach().requires_grad_(not waits) for name, weight in weights.items()}
-        is_held = self.held.among(self.class_label(label))
+        size = self.config.optimizer.micro_batch or len(label)
         sums: dict[str, Tensor] = {}
-        for z_part, label_part, share in self._parts(z[~is_held], label[~is_held]):
+        for z_part, label_part in zip(z.split(size), label.split(size), strict=True):
+            share = len(z_part) / len(label)
             with torch.set_grad_enabled(not waits):
                 images = self.generate(leaves, z_part, label_part)
                 distance, terms = self._weighed(*frechet(images, label_part))
@@ -179,25 +180,12 @@ class Trainer:
                 (share * distance).backward()
             _add(sums, terms, share)
         if not waits:
-            for z_part, label_part, share in self._parts(z[is_held], label[is_held]):
-                with torch.no_grad():
-                    kept = self.generate(self.held.weights, z_part, label_part)
-                moved = F.mse_loss(self.generate(leaves, z_part, label_part), kept)
-                (share * self.config.losses.hold_weight * moved).backward()
-                _add(sums, {"held": moved.detach()}, share)
             self.optimizer_G.zero_grad(set_to_none=True)
             reached = [name for name, leaf in leaves.items() if leaf.grad is not None]
             torch.autograd.backward(
                 [weights[name] for name in reached], [leaves[name].grad for name in reached]
             )
         return sums
-
-    def _parts(self, z: Tensor, label: Tensor) -> Iterator[tuple[Tensor, Tensor, float]]:
-        """Latents and labels of a few images after another, and their share of all."""
-        size = self.config.optimizer.micro_batch or max(len(z), 1)
-        for z_part, label_part in zip(z.split(size), label.split(size), strict=True):
-            if len(z_part):  # an empty tensor splits into itself
-                yield z_part, label_part, len(z_part) / len(z)
 
     def _weighed(self, frechet: Tensor, neighbours: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         """What the generator is to lessen of a set's distances, and they themselves, for the log."""
@@ -281,9 +269,11 @@ class Trainer:
         return label if label.shape[1] == len(self.classes) else label @ self.class_of_kind
 
     def export_generator(self) -> nn.Module:
-        """G_ema as it would be published; see `training.folding.fold_generator`."""
-        vectors = self.normalize_G.state_dict()
-        return fold_generator(self.config, len(self.classes), self.G_ema, vectors, self.kind_shares)
+        """G_ema as it would be published; see `training.folding.fold_generator` and `training.held`."""
+        vectors, count = self.normalize_G.state_dict(), len(self.classes)
+        taught = fold_generator(self.config, count, self.G_ema, vectors, self.kind_shares)
+        config = generator_config(self.config, count, self.kind_shares)
+        return with_held(taught, config, self.held_experts)[0]
 
     def autocast(self) -> AbstractContextManager[None]:
         """bfloat16 for convolutions and products where the run says so."""
@@ -308,13 +298,17 @@ class Trainer:
             "optimizer_G": self.optimizer_G.state_dict(),
             "optimizer_D": self.optimizer_D.state_dict(),
             "frechet": self.frechet.state_dict() if self.frechet is not None else None,
-            "held": self.held.weights,
+            "held": self.held_experts,
             "random": self.random.get_state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Raises RunInvalidError if the state is of other classes."""
+        """Raises RunInvalidError if the state is of other classes, or holds others."""
         self.check_classes(state)
+        self.held_experts = state.get("held", [])
+        held = sorted(index for expert in self.held_experts for index in expert["classes"])
+        if held != list(self.held):
+            raise RunInvalidError(f"data.held_classes: the run holds {[self.classes[i] for i in held]}")
         self.G.load_state_dict(state["G"])
         for name, value in state["G_ema"].items():
             self.G_ema[name].copy_(value)
@@ -326,8 +320,6 @@ class Trainer:
         load_moments(self.optimizer_D, state["optimizer_D"])
         if self.frechet is not None and state.get("frechet") is not None:
             self.frechet.load_state_dict(state["frechet"])
-        if self.held.classes:  # by a run that held none, from here on
-            self.held.begin(state.get("held") or self.normalize_G(self.G_ema, iterations=0))
         self.random.set_state(state["random"].cpu())
         self.images_seen = state["images_seen"]
         self.images_at_start = state.get("images_at_start", 0)

@@ -1,13 +1,14 @@
 """A published checkpoint as the place where a run starts: its architecture, weights and history."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from model_store.errors import ModelStoreError
+from model_store.generators.experts import ARCHITECTURES, ExpertConfig, ExpertsGenerator
 from model_store.generators.kinds import Shares
 from model_store.generators.registry import Generator
 from model_store.manifest import Manifest
@@ -21,29 +22,47 @@ from training.stores import store_with
 class Origin:
     """A checkpoint to start from.
 
-    generator: float32, on the CPU, spectral norm folded in. discriminators: what it kept of them, None if
-    nothing.
+    experts: its networks and what each is asked for, float32, on the CPU, spectral norm folded in; one of all
+    classes where the checkpoint is a single network. discriminators: what it kept of them, None if nothing.
+    chosen: which expert the run goes on with.
     """
 
     manifest: Manifest
-    generator: Generator
+    experts: tuple[tuple[ExpertConfig, Generator], ...]
     discriminators: Mapping[str, Tensor] | None = None
+    chosen: int = 0
+
+    def teaching(self, held: Sequence[str]) -> "Origin":
+        """The same, going on with the expert of the first class that is not held."""
+        taught = [index for index, name in enumerate(self.manifest.classes) if name not in held]
+        owners = [i for i, (expert, _) in enumerate(self.experts) if set(taught[:1]) <= set(expert.classes)]
+        return replace(self, chosen=owners[0])
+
+    @property
+    def generator(self) -> Generator:
+        """The chosen expert's network."""
+        return self.experts[self.chosen][1]
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """Its arguments."""
+        return self.experts[self.chosen][0].config
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """The generator's parameters."""
+        """Its parameters."""
         module = cast("nn.Module", self.generator)
         return {name: parameter.detach() for name, parameter in module.named_parameters()}
 
     @property
     def kind_shares(self) -> Shares:
         """Shares of each class's kinds; a class that is not parted is one kind."""
-        shares = self.manifest.config.get("kind_shares") or [[1.0]] * len(self.manifest.classes)
+        shares = self.config.get("kind_shares") or [[1.0]] * len(self.manifest.classes)
         return tuple(map(tuple, shares))
 
     def generator_options(self, names: set[str]) -> dict[str, Any]:
         """Those arguments of its architecture that are among `names`."""
-        values = {key: value for key, value in self.manifest.config.items() if key in names}
+        values = {key: value for key, value in self.config.items() if key in names}
         return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
     def describe(self) -> dict[str, Any]:
@@ -70,8 +89,16 @@ def load_origin(reference: str, store: str | None = None) -> Origin:
         discriminators = load_discriminators(models, checkpoint)
     except ModelStoreError as error:
         raise ConfigInvalidError(f"--init {reference!r}: {error}") from None
-    if checkpoint.manifest.architecture not in ("masan", "cellgan"):
+    manifest = checkpoint.manifest
+    if isinstance(generator, ExpertsGenerator):
+        configs = [ExpertConfig(**part) for part in manifest.config["experts"]]
+        experts = tuple(zip(configs, generator.networks, strict=True))
+        return Origin(manifest, experts, discriminators)
+    if manifest.architecture not in ARCHITECTURES:
         raise ConfigInvalidError(
-            f"--init {reference!r}: architecture {checkpoint.manifest.architecture} is not masan or cellgan"
+            f"--init {reference!r}: architecture {manifest.architecture} is not masan or cellgan"
         )
-    return Origin(checkpoint.manifest, generator, discriminators)
+    whole = ExpertConfig(
+        architecture=manifest.architecture, config=manifest.config, classes=range(len(manifest.classes))
+    )
+    return Origin(manifest, ((whole, generator),), discriminators)

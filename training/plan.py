@@ -136,6 +136,8 @@ def plan(wish: Wish) -> Plan:
         raise ConfigInvalidError(f"{' and '.join(given)} exclude each other: a run starts from one place")
     if wish.discriminators is not None and wish.init is None:
         raise ConfigInvalidError("--discriminators goes with --init: they must know the generator they judge")
+    if wish.init is not None:
+        wish = replace(wish, init=wish.init.teaching(_held_classes(wish)))
     config = _starting_point(wish)
     changed = config.with_settings(wish.changes())
     if wish.init is not None:
@@ -153,6 +155,12 @@ def plan(wish: Wish) -> Plan:
         init=wish.init,
         discriminators=wish.discriminators,
     )
+
+
+def _held_classes(wish: Wish) -> tuple[str, ...]:
+    """What the settings say of them, which tells the networks that all other settings are of."""
+    settings = [s for s in wish.settings if s.partition("=")[0].strip() == "data.held_classes"]
+    return named_preset(DEFAULT_PRESET).with_settings(settings).data.held_classes
 
 
 def estimate(config: TrainConfig, device: torch.device) -> dict[str, Any]:

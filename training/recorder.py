@@ -1,12 +1,13 @@
 """What a run leaves behind while it trains: numbers at every tick; state, samples and scores at snapshots."""
 
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
+from model_store.generators.registry import Generator
 from training.loop import Tick, Trainer
 from training.overfitting import OverfittingCheck
 from training.progress import TrainingProgress
@@ -103,11 +104,11 @@ class Recorder:
 @torch.no_grad()
 def sample_grid(trainer: Trainer) -> npt.NDArray[np.uint8]:
     """GRID_PER_CLASS images of each class, [K * GRID_PER_CLASS, H, W, 3], always from the same latents."""
-    generator = trainer.export_generator()
+    generator = cast("Generator", trainer.export_generator())
     random = torch.Generator().manual_seed(0)
     rows = []
     for label in torch.eye(len(trainer.classes)):
-        z = torch.randn(GRID_PER_CLASS, trainer.latent_dim, generator=random)
+        z = torch.randn(GRID_PER_CLASS, generator.latent_dim, generator=random)
         images = generator(z, label.expand(GRID_PER_CLASS, -1))
         rows.append(((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1))
     return np.asarray(torch.cat(rows).numpy())

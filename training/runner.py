@@ -166,11 +166,9 @@ def rank_device(device: str, ranks: Ranks) -> str:
 def _start(request: RunRequest, trainer: Trainer, dataset: Dataset, state: dict[str, Any]) -> RunDir:
     """A new run folder, with a state to fall back on from the first image."""
     how, origin = "started", dict[str, Any]()
-    if trainer.held.classes and not (request.grow or request.init):
-        held = ", ".join(trainer.config.losses.held_classes)
-        raise ConfigInvalidError(
-            f"losses.held_classes {held}: with --init or --grow, which begin with images"
-        )
+    if trainer.held and not request.init:
+        held = ", ".join(trainer.config.data.held_classes)
+        raise ConfigInvalidError(f"data.held_classes {held}: only with --init, whose networks draw them")
     if request.grow:
         grow_from(trainer, state)
         how, origin = "grown", {"grown_from": _origin(RunDir.open(request.grow), state)}

@@ -9,6 +9,7 @@ from torch import Tensor
 from model_store.generators.kinds import Shares
 from training.errors import RunInvalidError
 from training.folding import EXPORT_POWER_ITERATIONS
+from training.held import held_experts
 from training.kinds import counts_of
 from training.loop import Trainer
 from training.optimizers import CORRECTION_GAIN, load_moments
@@ -46,8 +47,11 @@ def start_from(trainer: Trainer, origin: Origin) -> bool:
 
     What a checkpoint of other classes knew of them starts anew; kinds that it did not tell apart start alike;
     noise and refinements that it did not have start silent.
-    Raises RunInvalidError if the networks do not fit.
+    Raises RunInvalidError if the networks do not fit, or classes are to be held that it does not have.
     """
+    if trainer.held and origin.manifest.classes != trainer.classes:
+        raise RunInvalidError(f"data.held_classes: {origin.manifest.reference} is of other classes")
+    trainer.held_experts = held_experts(origin.experts, trainer.held)
     weights = dict(origin.weights)
     if origin.manifest.classes != trainer.classes:
         del weights[CLASS_INPUT]
@@ -130,9 +134,7 @@ def _start_with(trainer: Trainer, weights: Mapping[str, Tensor], silent: Iterabl
         own[name].copy_(value)
     for name in silent:
         own[name].zero_()
-    normalized = trainer.normalize_G(own, iterations=EXPORT_POWER_ITERATIONS)
-    if trainer.held.classes:
-        trainer.held.begin(normalized)
+    trainer.normalize_G(own, iterations=EXPORT_POWER_ITERATIONS)
     for name, parameter in own.items():
         trainer.G_ema[name].copy_(parameter)
 

@@ -191,6 +191,48 @@ def fix_transposed_kernels(generator: ModuleT) -> ModuleT:
     return generator
 
 
+class ChromaLimit(nn.Module):
+    """Images in [-1, 1] without what their colour tells beyond a resolution: [N, 3, R, R] -> the same shape.
+
+    Brightness, Y of YCbCr, stays but where a colour is cut off at the range's ends. A JPEG with colours at
+    half its size has no finer ones, and a generator that can draw them does, in place of what it cannot.
+    Source: ITU-T T.871 (the JPEG file's YCbCr).
+    """
+
+    analysis: Tensor
+    synthesis: Tensor
+    smoothing: Tensor
+
+    def __init__(self, resolution: int, chroma_resolution: int) -> None:
+        super().__init__()
+        to_ycbcr = torch.tensor(
+            [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]],
+            dtype=torch.float64,
+        )
+        down = _bicubic(resolution, chroma_resolution)
+        smoothing = _bicubic(chroma_resolution, resolution) @ down
+        for name, value in (
+            ("analysis", to_ycbcr[1:]),
+            ("synthesis", to_ycbcr.inverse()[:, 1:]),
+            ("smoothing", smoothing),
+        ):
+            self.register_buffer(name, value.float(), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.autocast(images.device.type, enabled=False):  # eight bits of mantissa would be seen
+            wide = images.float()
+            chroma = torch.einsum("cj,njhw->nchw", self.analysis, wide)
+            too_fine = chroma - self.smoothing @ chroma @ self.smoothing.t()
+            return (wide - torch.einsum("jc,nchw->njhw", self.synthesis, too_fine)).clamp(-1, 1)
+
+
+def _bicubic(side: int, to_side: int) -> Tensor:
+    """The resampling of a line of `side` pixels to `to_side`, [to_side, side], rows of sum one."""
+    identity = torch.eye(side, dtype=torch.float64)[None, None]
+    rows = F.interpolate(identity, (to_side, side), mode="bicubic", antialias=True)
+    return rows[0, 0]
+
+
 class SkipGlobalContext(nn.Module):
     """Adds to a big map one vector of context, attention-pooled from a small map.
 

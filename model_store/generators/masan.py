@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from model_store.generators.kinds import CHOICE_NUMBERS, KindChoice, Shares, check_shares
 from model_store.generators.layers import (
+    ChromaLimit,
     ClassMapping,
     Conv3x3,
     EMAttention,
@@ -47,6 +48,8 @@ class MasanConfig:
         smear and tell the network where the border is: it draws them as bands along the sides.
     rgb_skip: the image is the sum of an upsampled half-size image and a correction, before tanh; a network
         grown from a trained half-size one starts with a gain of zero on the correction.
+    chroma_resolution: side in pixels of what the image's colour can tell apart; its brightness keeps every
+        pixel. Photographs kept as JPEG mostly have half their own. None as published: every pixel.
     kind_shares: shares of each class's kinds of images, which two more numbers of the latent choose; the
         network is told the kind besides the class. None as published.
     Raises ValueError naming the field for a value that cannot be built.
@@ -66,6 +69,7 @@ class MasanConfig:
     noise_resolutions: tuple[int, ...] = ()
     refine_resolutions: tuple[int, ...] = ()
     padding: Padding = "zeros"
+    chroma_resolution: int | None = None
     kind_shares: Shares = ()
 
     def __post_init__(self) -> None:
@@ -85,6 +89,8 @@ class MasanConfig:
             raise ValueError(
                 f"refine_resolutions {self.refine_resolutions} are not all among {tuple(blocks)}"
             )
+        if self.chroma_resolution is not None and not 1 <= self.chroma_resolution <= self.resolution:
+            raise ValueError(f"chroma_resolution {self.chroma_resolution} is not 1..{self.resolution}")
         counts = ("class_count", "latent_dim", "base_channels", "attention_groups", "attention_min_width")
         for field in counts:
             if getattr(self, field) < 1:
@@ -126,6 +132,8 @@ class MasanGenerator(nn.Module):
         for resolution in self.block_resolutions():
             self._add_block(resolution)
         self.to_rgb = Conv3x3(config.channels(config.resolution), 3, config.padding)
+        side = config.chroma_resolution
+        self.limit_chroma = ChromaLimit(config.resolution, side) if side else nn.Identity()
         if config.rgb_skip:
             self.to_rgb_half = Conv3x3(config.channels(config.resolution // 2), 3, config.padding)
             self.correction_gain = nn.Parameter(torch.ones(()))
@@ -154,7 +162,8 @@ class MasanGenerator(nn.Module):
             half = self.to_rgb_half(maps[self.resolution // 2])
             doubled = F.interpolate(half, scale_factor=2.0, mode="bilinear", align_corners=False)
             rgb = self.correction_gain * rgb + doubled
-        return torch.tanh(self.config.output_gain * rgb)
+        images: Tensor = self.limit_chroma(torch.tanh(self.config.output_gain * rgb))
+        return images
 
     def condition(self, z: Tensor, label: Tensor, kind: Tensor | None = None) -> Tensor:
         """What AdaIN sees, [N, 128]; z is the config's `latent_dim` alone, kind [N, T] if there are any."""

@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor, nn
 
 from model_store.errors import ArchitectureUnsupportedError
+from model_store.generators.experts import ExpertConfig, ExpertsGenerator
 from model_store.generators.ldm import LdmConfig, LdmGenerator
 from model_store.generators.masan import MasanConfig, MasanGenerator
 
@@ -44,10 +45,17 @@ def _ldm(config: Mapping[str, Any]) -> nn.Module:
     return LdmGenerator(LdmConfig(**values))
 
 
+def _experts(config: Mapping[str, Any]) -> nn.Module:
+    experts = [ExpertConfig(**part) for part in config.get("experts", ())]
+    networks = [build_generator(expert.architecture, expert.config) for expert in experts]
+    return ExpertsGenerator(networks, [expert.classes for expert in experts])
+
+
 _BUILDERS: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
     "masan": _masan,
     "cellgan": _cellgan,
     "ldm": _ldm,
+    "experts": _experts,
 }
 ARCHITECTURES = tuple(_BUILDERS)
 

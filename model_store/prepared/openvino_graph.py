@@ -16,6 +16,7 @@ from model_store.generators.kinds import CHOICE_NUMBERS, SHORTEST, KindChoice
 from model_store.generators.layers import (
     INSTANCE_NORM_EPS,
     LRELU_SLOPE,
+    ChromaLimit,
     EMAttention,
     RefineBlock,
     SkipGlobalContext,
@@ -68,6 +69,8 @@ class _GraphBuilder:
             doubled = make.double_bilinear(half, network.resolution)
             rgb = make.add(make.multiply(rgb, make.scalar(network.correction_gain)), doubled)
         image = make.tanh(make.multiply(rgb, make.scalar(self._config.output_gain)))
+        if self._config.chroma_resolution:
+            image = self._limit_chroma(cast("ChromaLimit", network.limit_chroma), image)
         return make.model(image, [z, label])
 
     def _first_map(self, latent: Node) -> Node:
@@ -183,6 +186,14 @@ class _GraphBuilder:
                 kernel[:, row, column, :, row : row + 3, column : column + 3] = weight
         blocks = self._convolve(x, kernel.flatten(0, 2), stride=2)  # [1, 12, R/2, R/2]
         return self._make.depth_to_space(blocks, 2)
+
+    def _limit_chroma(self, limit: ChromaLimit, image: Node) -> Node:
+        """See `ChromaLimit`."""
+        make, smoothing = self._make, self._make.constant(limit.smoothing)
+        chroma = make.convolve(image, limit.analysis[:, :, None, None])  # [1, 2, R, R]
+        smooth = make.matmul(make.matmul(smoothing, chroma), smoothing, transpose_second=True)
+        too_fine = make.convolve(make.subtract(chroma, smooth), limit.synthesis[:, :, None, None])
+        return make.clamp(make.subtract(image, too_fine), -1, 1)
 
     def _convolve(self, x: Node, kernel: Tensor, *, stride: int = 1) -> Node:
         """With the configured padding of one pixel."""

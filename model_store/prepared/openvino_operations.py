@@ -56,6 +56,9 @@ class Operations:
     def at_least(self, x: Node, least: Node) -> Node:
         return self._ops.maximum(x, least)
 
+    def clamp(self, x: Node, least: float, most: float) -> Node:
+        return self._ops.clamp(x, least, most)
+
     def is_within(self, x: Node, first: Node, last: Node) -> Node:
         """1 where first <= x < last, else 0."""
         both = self._ops.logical_and(self._ops.greater_equal(x, first), self._ops.less(x, last))

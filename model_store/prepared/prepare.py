@@ -1,15 +1,16 @@
 """Chooses how a checkpoint is drawn when it is served: on the fastest path that draws the same images."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
+from model_store.generators.experts import ExpertsGenerator, draw_by_class
 from model_store.generators.masan import MasanGenerator
 from model_store.generators.registry import Generator
 from model_store.sampling import micro_batch_for, to_pixels
@@ -31,6 +32,21 @@ class PreparedGenerator:
     path: str = EAGER
 
 
+class PreparedExperts:
+    """Experts that are prepared, drawing as an `ExpertsGenerator` does."""
+
+    def __init__(
+        self, experts: Sequence[Generator], classes: Sequence[Sequence[int]], device: torch.device
+    ) -> None:
+        self.experts, self.classes, self.device = experts, classes, device
+        self.latent_dim = max(expert.latent_dim for expert in experts)
+        self.class_count, self.resolution = experts[0].class_count, experts[0].resolution
+
+    def __call__(self, z: Tensor, label: Tensor) -> Tensor:
+        """z [N, Z], label [N, K] one-hot -> images [N, 3, R, R] in [-1, 1]."""
+        return draw_by_class(self.experts, self.classes, z, label)
+
+
 class _OffError(Exception):
     """A path that draws other images; the message says by how much."""
 
@@ -41,6 +57,8 @@ def prepare_generator(eager: Generator, device: torch.device, *, passes: int) ->
     eager: what `load_generator` gives, on `device`. passes: how many run at once on a CPU. The check draws
     fixed latents on both paths. Why a path was not taken is logged in one line.
     """
+    if isinstance(eager, ExpertsGenerator):
+        return _prepare_experts(eager, device, passes)
     if not isinstance(eager, MasanGenerator):
         return PreparedGenerator(eager)
     reasons = []
@@ -56,6 +74,16 @@ def prepare_generator(eager: Generator, device: torch.device, *, passes: int) ->
         return PreparedGenerator(generator, path)
     logger.warning("generator runs unprepared", extra={"reason": "; ".join(reasons)})
     return PreparedGenerator(eager)
+
+
+def _prepare_experts(eager: ExpertsGenerator, device: torch.device, passes: int) -> PreparedGenerator:
+    """Each expert on the path that it can have, those that differ named one after another."""
+    prepared = [prepare_generator(network, device, passes=passes) for network in eager.networks]
+    paths = dict.fromkeys(of_expert.path for of_expert in prepared)
+    if list(paths) == [EAGER]:
+        return PreparedGenerator(eager)
+    networks = [of_expert.generator for of_expert in prepared]
+    return PreparedGenerator(PreparedExperts(networks, eager.classes, device), ", ".join(paths))
 
 
 def _candidates(

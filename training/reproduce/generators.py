@@ -195,7 +195,9 @@ def runs_of(workspace: Workspace, units: Sequence[GeneratorUnit]) -> list[dict[s
 _LATER_FIELDS: Final[tuple[tuple[str, str, Any], ...]] = (
     ("generator", "padding", "zeros"),
     ("generator", "refine_resolutions", ()),
+    ("generator", "chroma_resolution", None),
     ("data", "kinds", ()),
+    ("data", "held_classes", ()),
     ("optimizer", "added_lr_factor", 1.0),
     ("optimizer", "kind_lr_factor", 1.0),
     ("optimizer", "rampup_kimg", 0.0),
@@ -203,8 +205,6 @@ _LATER_FIELDS: Final[tuple[tuple[str, str, Any], ...]] = (
     ("losses", "frechet_weight", 0.0),
     ("losses", "frechet_networks", (0,)),
     ("losses", "neighbour_weight", 0.0),
-    ("losses", "held_classes", ()),
-    ("losses", "hold_weight", 100.0),
     ("optimizer", "micro_batch", 0),
     ("augment", "translation_probability", 1.0),
     ("augment", "translation_ratio", 0.125),

@@ -1,13 +1,18 @@
+import io
 from collections.abc import Callable
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 from model_store.generators.layers import (
     CONDITION_DIM,
     AdaIN,
+    ChromaLimit,
     ClassMapping,
     EMAttention,
     Padding,
@@ -231,3 +236,45 @@ def test_class_mapping_activates_its_last_layer_too() -> None:
 
     assert torch.equal(module(x), y)
     assert sum(p.numel() for p in module.parameters()) == 50_176
+
+
+def jpeg(image: npt.NDArray[np.uint8], subsampling: str) -> Tensor:
+    """What a JPEG keeps of an image [H, W, 3], as [1, 3, H, W] in [-1, 1]."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=95, subsampling=subsampling)
+    pixels = torch.from_numpy(np.array(Image.open(file)))
+    return pixels.permute(2, 0, 1)[None].float() / 127.5 - 1
+
+
+def luma(images: Tensor) -> Tensor:
+    return torch.einsum("j,njhw->nhw", torch.tensor([0.299, 0.587, 0.114]), images)
+
+
+def test_chroma_limit_takes_colour_alone() -> None:
+    images = 0.4 * random(2, 3, 64, 64).tanh()
+    gray = images[:, :1].expand(-1, 3, -1, -1)
+    limit = ChromaLimit(64, 16)
+
+    limited = limit(images)
+
+    torch.testing.assert_close(luma(limited), luma(images), rtol=0, atol=1e-5)
+    torch.testing.assert_close(limit(gray), gray, rtol=0, atol=1e-6)
+    assert (limited - images).square().mean() > 0.5 * images.var()  # fifteen sixteenths of white colour noise
+
+
+def test_chroma_limit_leaves_a_photograph_with_halved_colour_nearly_as_it_is() -> None:
+    noise = np.random.default_rng(0).integers(96, 160, (64, 64, 3), dtype=np.uint8)
+    limit = ChromaLimit(64, 32)
+
+    taken = {
+        sampling: float((limit(image) - image).std())
+        for sampling, image in ((name, jpeg(noise, name)) for name in ("4:2:0", "4:4:4"))
+    }
+
+    assert taken["4:2:0"] < 0.3 * taken["4:4:4"]
+
+
+def test_chroma_limit_stays_within_the_range_of_images() -> None:
+    saturated = random(1, 3, 32, 32).sign()
+
+    assert ChromaLimit(32, 8)(saturated).abs().max() <= 1

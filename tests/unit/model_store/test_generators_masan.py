@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model_store.generators.layers import Padding, use_transposed_convolutions
+from model_store.generators.layers import ChromaLimit, Padding, use_transposed_convolutions
 from model_store.generators.masan import AttentionSites, MasanConfig, MasanGenerator
 
 
@@ -162,6 +162,8 @@ def test_gradients_reach_every_parameter() -> None:
             {"refine_resolutions": (4, 8)},
             r"refine_resolutions \(4, 8\) are not all among \(8, 16, 32, 64, 128, 256\)",
         ),
+        ({"chroma_resolution": 0}, r"chroma_resolution 0 is not 1..256"),
+        ({"chroma_resolution": 512}, r"chroma_resolution 512 is not 1..256"),
         ({"class_count": 0}, "class_count 0 is not at least 1"),
         ({"base_channels": 0}, "base_channels 0"),
     ],
@@ -182,6 +184,19 @@ def test_noise_is_part_of_the_latent_and_reaches_its_own_places() -> None:
         change = (noisy(moved, label) - noisy(z, label)).abs().amax(dim=(0, 1))
 
     assert change[:8, :8].max() > 10 * change[40:, 40:].max()
+
+
+def test_colour_beyond_its_resolution_is_left_out() -> None:
+    plain, coarse = tiny(), tiny(chroma_resolution=16)
+    coarse.load_state_dict(plain.state_dict())
+    z, label = inputs(plain)
+
+    with torch.no_grad():
+        images = coarse(z, label)
+        expected = ChromaLimit(plain.resolution, 16)(plain(z, label))
+
+    torch.testing.assert_close(images, expected)
+    assert (images - plain(z, label)).abs().max() > 0.01
 
 
 def test_silent_noise_leaves_the_published_network() -> None:

@@ -44,6 +44,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "kinds, no latent": {**SMALL, "kind_shares": KIND_SHARES},
     "refined by class": {**SMALL, "refine_resolutions": [16, 64]},
     "replicate": {**SMALL, "padding": "replicate", "rgb_skip": True},
+    "coarse chroma": {**SMALL, "chroma_resolution": 28},
     "256 px": tiny_config(resolution=256, base_channels=2),
 }
 
