@@ -34,12 +34,13 @@ def dataset(*sizes: int) -> Dataset:
 
 def build(data: Dataset, **changes: Any) -> Batches:
     kinds: Kinds | None = changes.pop("kinds", None)
+    held: tuple[int, ...] = changes.pop("held", ())
     fields = {"optimizer.batch": 64, "data.flips": False, "data.rot90": False} | changes
     config: TrainConfig = preset("smoke").with_settings(
         [f"{name}={str(value).lower()}" for name, value in fields.items()]
     )
     device = torch.device("cpu")
-    return Batches(data, config, device, torch.Generator().manual_seed(0), kinds)
+    return Batches(data, config, device, torch.Generator().manual_seed(0), kinds, held)
 
 
 def test_batch_holds_images_with_their_own_labels_and_masks() -> None:
@@ -154,3 +155,9 @@ def test_every_place_of_a_batch_is_of_every_kind_in_its_turn() -> None:
     assert torch.is_tensor(seen)
     assert (seen[0::2, 0] == 40).all()
     assert (seen[1::2, 1:] > 0).all()  # a part of the batch that one network always judges too
+
+
+def test_classes_held_are_not_drawn() -> None:
+    batches = build(dataset(4, 4, 4, 4), held=(0, 3))
+
+    assert batches.draw_labels().sum(dim=0).tolist() == [0, 32, 32, 0]

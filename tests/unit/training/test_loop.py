@@ -201,26 +201,6 @@ def test_parts_of_a_batch_give_its_gradient(datasets: Mapping[int, Dataset]) -> 
 
 
 @pytest.mark.usefixtures("short_windows")
-def test_classes_held_are_not_drawn(datasets: Mapping[int, Dataset]) -> None:
-    names = ",".join(f'"{name}"' for name in datasets[64].classes[:2])
-    trainer = build(datasets, *MATCHING, f"data.held_classes=[{names}]", resolution=64, kind="none")
-
-    train(trainer, 3)
-
-    (distance,) = cast("FrechetLoss", trainer.frechet).distances
-    seen = cast("ClassTransport", cast("FeatureDistance", distance).transports[2]).seen
-    assert seen.tolist() == [0, 0, 12, 12]
-
-
-def test_run_does_not_go_on_with_other_classes_held(datasets: Mapping[int, Dataset]) -> None:
-    held = datasets[32].classes[0]
-    state = build(datasets).state_dict()
-
-    with pytest.raises(RunInvalidError, match=r"data.held_classes: the run holds \[\]"):
-        build(datasets, f'data.held_classes=["{held}"]').load_state_dict(state)
-
-
-@pytest.mark.usefixtures("short_windows")
 def test_distance_learns_alone_at_first(datasets: Mapping[int, Dataset]) -> None:
     trainer = build(datasets, *MATCHING, "optimizer.warmup_kimg=0.016", resolution=64, kind="none")
     before = snapshot(dict(trainer.G.named_parameters()))

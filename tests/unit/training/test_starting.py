@@ -74,3 +74,11 @@ def test_growing_a_generator_of_other_classes_is_refused(datasets: Mapping[int, 
 
     with pytest.raises(RunInvalidError, match=r"was trained on .*'another'"):
         grow_from(build(datasets, "generator.rgb_skip=true"), state)
+
+
+def test_run_does_not_go_on_with_other_classes_held(datasets: Mapping[int, Dataset]) -> None:
+    held = datasets[32].classes[0]
+    state = build(datasets).state_dict()
+
+    with pytest.raises(RunInvalidError, match=r"data.held_classes: the run holds \[\]"):
+        build(datasets, f'data.held_classes=["{held}"]').load_state_dict(state)
