@@ -31,6 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hardware import hardware_line
 from model_store.builtin import builtin_store
+from model_store.generators.experts import ExpertsGenerator
 from model_store.generators.layers import EMAttention, UpBlock, use_transposed_convolutions
 from model_store.generators.masan import MasanGenerator
 from model_store.generators.registry import Generator, build_generator
@@ -71,12 +72,15 @@ def _last_activation(network: MasanGenerator) -> Tensor:
 
 
 def shipped() -> MasanGenerator:
-    """The newest built-in checkpoint's."""
+    """The newest built-in checkpoint's, its youngest expert's if it has several."""
     store = builtin_store()
     name = store.names()[0]
     checkpoint = store.resolve(f"{name}@{store.versions(name)[-1]}")
     content = store.read_file(checkpoint, checkpoint.manifest.weights.path)
-    return cast("MasanGenerator", decode_weights(content, checkpoint.manifest, checkpoint.folder))
+    network = decode_weights(content, checkpoint.manifest, checkpoint.folder)
+    if isinstance(network, ExpertsGenerator):
+        network = network.networks[-1]
+    return cast("MasanGenerator", network)
 
 
 def copied(network: MasanGenerator) -> MasanGenerator:
