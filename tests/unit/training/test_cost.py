@@ -41,6 +41,12 @@ def test_batch_changes_memory_and_not_flops() -> None:
     assert small.memory_bytes < large.memory_bytes < 4 * small.memory_bytes
 
 
+def test_classes_held_cost_what_any_others_do() -> None:
+    held = tiny_config('data.held_classes=["pro_b"]')  # a dry run reads no data, hence knows no names
+
+    assert measure_cost(held, 4) == measure_cost(tiny_config(), 4)
+
+
 def test_run_without_discriminators_costs_its_generator_and_the_frozen_network() -> None:
     settings = ["run.resolution=64", "optimizer.batch=8", "optimizer.micro_batch=4"]
 
