@@ -44,12 +44,20 @@ def _identity(manifest: Manifest) -> Iterator[str]:
         [
             ("architecture", f"`{manifest.architecture}`, {manifest.resolution} px"),
             ("classes, in label order", ", ".join(f"`{slug}`" for slug in manifest.classes)),
+            *_experts(manifest),
             ("configuration", f"`{json.dumps(manifest.config)}`"),
             ("weights", f"{manifest.weights.size_bytes / 1e6:.1f} MB, sha256 `{manifest.weights.sha256}`"),
             ("digest", f"`{manifest.digest}`"),
             ("licence", manifest.license),
         ],
     )
+
+
+def _experts(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Which classes each network draws, where there are several."""
+    for number, expert in enumerate(manifest.config.get("experts", ()), start=1):
+        drawn = ", ".join(f"`{manifest.classes[index]}`" for index in expert["classes"])
+        yield f"expert {number}", f"a `{expert['architecture']}` network, draws {drawn}"
 
 
 def _uses(manifest: Manifest) -> Iterator[str]:

@@ -66,6 +66,14 @@ def test_everything_of_the_manifest_is_told() -> None:
     assert "published without a quality report" in card
 
 
+def test_networks_and_the_classes_they_draw_are_told_where_there_are_several() -> None:
+    parts = [{"architecture": "masan", "config": {}, "classes": [index]} for index in (1, 0)]
+    experts = MANIFEST.model_copy(update={"architecture": "experts", "config": {"experts": parts}})
+
+    assert "| expert 2 | a `masan` network, draws `benign` |" in model_card(experts, None)
+    assert "expert" not in model_card(MANIFEST, None)
+
+
 def test_figures_stand_beside_what_real_images_score() -> None:
     report = full_report()
     figures = report.primary.classes["pro_b"]
