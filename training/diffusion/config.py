@@ -105,6 +105,8 @@ class DiffusionConfig(Configuration):
         check_run(self.data, self.run)
         if max(self.data.kinds, default=1) > 1:
             raise ConfigInvalidError(f"data.kinds {list(self.data.kinds)}: a latent diffusion model has none")
+        if held := ", ".join(self.data.held_classes):
+            raise ConfigInvalidError(f"data.held_classes {held}: a latent diffusion model holds none")
         if self.run.resolution % 32:
             raise ConfigInvalidError(f"run.resolution {self.run.resolution} is not a multiple of 32")
         try:

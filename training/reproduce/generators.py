@@ -215,6 +215,6 @@ _LATER_FIELDS: Final[tuple[tuple[str, str, Any], ...]] = (
 def _without_later_fields(recipe: dict[str, Any]) -> dict[str, Any]:
     """Without what recipes have gained since, where it says what was so before: keys of old results stand."""
     for part, name, value in _LATER_FIELDS:
-        if recipe.get(part, {}).get(name) == value:
+        if name in recipe.get(part, {}) and recipe[part][name] == value:
             recipe = recipe | {part: {k: v for k, v in recipe[part].items() if k != name}}
     return recipe

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from training.diffusion.config import ldm_cpu
 from training.errors import ConfigInvalidError
 from training.held import classes_of_batch, held_positions
 
@@ -32,3 +33,10 @@ def test_batch_has_each_class_that_is_taught_as_often() -> None:
     of_class, before = classes_of_batch(8, 4, (0, 3))
     assert torch.bincount(of_class, minlength=4).tolist() == [0, 4, 4, 0]
     assert before.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_diffusion_model_holds_none() -> None:
+    with pytest.raises(
+        ConfigInvalidError, match=r"data.held_classes pre: a latent diffusion model holds none"
+    ):
+        ldm_cpu().with_settings(['data.held_classes=["pre"]'])

@@ -74,12 +74,12 @@ def test_grown_run_has_twice_the_side_and_starts_from_the_smaller_image(run_dir:
 
 
 def test_run_from_a_checkpoint_has_its_networks_and_size() -> None:
-    config = planned(Wish(init=load_origin("b-all"), settings=("generator.noise_resolutions=[8]",)))
+    origin = load_origin("b-all")
+    config = planned(Wish(init=origin, settings=("generator.noise_resolutions=[8]",)))
 
-    manifest = builtin_store().resolve("b-all").manifest
-    assert config.run.resolution == manifest.resolution
-    assert config.generator.base_channels == manifest.config["base_channels"]
-    assert config.generator.rgb_skip == manifest.config["rgb_skip"]
+    assert config.run.resolution == builtin_store().resolve("b-all").manifest.resolution
+    assert config.generator.base_channels == origin.config["base_channels"]
+    assert config.generator.rgb_skip == origin.config["rgb_skip"]
     assert config.generator.noise_resolutions == (8,)
     assert config.optimizer.warmup_kimg > 0
     with pytest.raises(ConfigInvalidError, match=r"run.total_kimg 24 is below the \d+\.?\d* that b-all@"):
