@@ -26,8 +26,7 @@ from training.evaluation.memorization import CopiesFoundError, describe, flagged
 from training.evaluation.reference import DatasetReference, Progress
 from training.evaluation.report import Drawing, evaluate_against
 from training.evaluation.report_images import Painter, contact_sheets
-from training.folding import fold_generator, generator_config
-from training.held import with_held
+from training.held import published_generator
 from training.kept_discriminators import DISCRIMINATORS_FILE, encode_discriminators
 from training.run_dir import RunDir
 
@@ -105,9 +104,9 @@ def trained_by_run(run_dir: RunDir, state_file: str = "state.pt") -> TrainedGene
     state = run_dir.load_state(state_file)
     classes = tuple(state["classes"])
     kind_shares = state["kinds"]["shares"] if state.get("kinds") else ()
-    taught = fold_generator(config, len(classes), state["G_ema"], state["normalize_G"], kind_shares)
-    arguments = generator_config(config, len(classes), kind_shares)
-    network, architecture, arguments = with_held(taught, arguments, state.get("held", []))
+    network, architecture, arguments = published_generator(
+        config, len(classes), state["G_ema"], state["normalize_G"], kind_shares, state.get("held", [])
+    )
     return TrainedGenerator(
         network=network,
         architecture=architecture,

@@ -12,8 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from model_store.generators.experts import ExpertConfig, ExpertsGenerator
+from model_store.generators.kinds import Shares
 from model_store.generators.registry import build_generator
+from training.config import TrainConfig
 from training.errors import ConfigInvalidError
+from training.folding import fold_generator, generator_config
 
 EXPERTS: Final = "experts"
 """The architecture of what has several."""
@@ -39,7 +42,7 @@ def classes_of_batch(size: int, class_count: int, held: Sequence[int]) -> tuple[
 
 
 def held_experts(experts: Sequence[tuple[ExpertConfig, Any]], held: Sequence[int]) -> list[dict[str, Any]]:
-    """What a run's state keeps of the experts that it began from, for the classes held; see `with_held`."""
+    """What a run's state keeps of the experts that it began from, for the classes held; see `published_generator`."""
     return [
         {
             "architecture": expert.architecture,
@@ -52,7 +55,20 @@ def held_experts(experts: Sequence[tuple[ExpertConfig, Any]], held: Sequence[int
     ]
 
 
-def with_held(
+def published_generator(
+    config: TrainConfig,
+    class_count: int,
+    parameters: Mapping[str, Tensor],
+    singular_vectors: Mapping[str, Tensor],
+    kind_shares: Shares,
+    held: Sequence[Mapping[str, Any]],
+) -> tuple[nn.Module, str, dict[str, Any]]:
+    """`fold_generator` and the experts held: a network, its architecture and config."""
+    taught = fold_generator(config, class_count, parameters, singular_vectors, kind_shares)
+    return _with_held(taught, generator_config(config, class_count, kind_shares), held)
+
+
+def _with_held(
     taught: nn.Module, config: dict[str, Any], held: Sequence[Mapping[str, Any]]
 ) -> tuple[nn.Module, str, dict[str, Any]]:
     """What a run publishes: its network and the experts it held, as a network, its architecture and config.

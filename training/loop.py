@@ -21,11 +21,11 @@ from training.config import TrainConfig
 from training.data import Dataset
 from training.errors import RunInvalidError, TrainingDivergedError
 from training.evaluation.reference import Progress
-from training.folding import fold_generator, generator_config, normalized_weights
+from training.folding import generator_config, normalized_weights
 from training.frechet_loss import FrechetLoss
 from training.frozen_trunk import FrozenTrunk
 from training.hardware import MEMORY_FORMATS, fit_to_device
-from training.held import held_positions, with_held
+from training.held import held_positions, published_generator
 from training.image_random import ImageRandom, draw_for_images
 from training.kinds import Kinds, class_of_kind
 from training.optimizers import load_moments, make_optimizer, places_when_saved
@@ -269,11 +269,11 @@ class Trainer:
         return label if label.shape[1] == len(self.classes) else label @ self.class_of_kind
 
     def export_generator(self) -> nn.Module:
-        """G_ema as it would be published; see `training.folding.fold_generator` and `training.held`."""
+        """G_ema as it would be published; see `training.held.published_generator`."""
         vectors, count = self.normalize_G.state_dict(), len(self.classes)
-        taught = fold_generator(self.config, count, self.G_ema, vectors, self.kind_shares)
-        config = generator_config(self.config, count, self.kind_shares)
-        return with_held(taught, config, self.held_experts)[0]
+        return published_generator(
+            self.config, count, self.G_ema, vectors, self.kind_shares, self.held_experts
+        )[0]
 
     def autocast(self) -> AbstractContextManager[None]:
         """bfloat16 for convolutions and products where the run says so."""

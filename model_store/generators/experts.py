@@ -4,12 +4,17 @@ A network that is taught on draws all its classes otherwise afterwards. Where on
 get an expert and the others keep theirs: their images of the same latents stay what they were.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from model_store.generators.registry import Generator
 
 ARCHITECTURES: Final = ("masan", "cellgan")
 """Of which experts may be."""
@@ -33,18 +38,8 @@ class ExpertConfig:
             )
 
 
-class Expert(Protocol):
-    """A generator of all classes, whatever it is asked for; see `model_store.generators.registry`."""
-
-    latent_dim: int
-    class_count: int
-    resolution: int
-
-    def __call__(self, z: Tensor, label: Tensor) -> Tensor: ...
-
-
 def draw_by_class(
-    experts: Sequence[Expert], classes: Sequence[Sequence[int]], z: Tensor, label: Tensor
+    experts: Sequence[Generator], classes: Sequence[Sequence[int]], z: Tensor, label: Tensor
 ) -> Tensor:
     """z [N, Z], label [N, K] one-hot -> images [N, 3, R, R] in [-1, 1], each by the expert of its class.
 
@@ -89,9 +84,9 @@ class ExpertsGenerator(nn.Module):
             raise ValueError(f"experts' classes {shown} are not each of 0..{self.class_count - 1} once")
 
     @property
-    def networks(self) -> list[Expert]:
+    def networks(self) -> list[Generator]:
         """The experts."""
-        return [cast("Expert", expert) for expert in self.experts]
+        return [cast("Generator", expert) for expert in self.experts]
 
     def forward(self, z: Tensor, label: Tensor) -> Tensor:
         return draw_by_class(self.networks, self.classes, z, label)

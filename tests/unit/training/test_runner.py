@@ -219,7 +219,6 @@ def test_run_does_not_go_on_with_other_images(smears: Path, tmp_path: Path) -> N
         run(request(other, tmp_path / "run", resume=first.path))
 
 
-@pytest.mark.usefixtures("own_cache")
 def test_run_from_nothing_has_no_classes_to_hold(smears: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         command(smears, "--out", tmp_path / "run", "--set", 'data.held_classes=["early_pre_b"]'),
@@ -234,6 +233,7 @@ def test_run_from_nothing_has_no_classes_to_hold(smears: Path, tmp_path: Path) -
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("own_cache")
 def test_run_does_not_go_on_with_other_networks(smears: Path, tmp_path: Path) -> None:
     first = run(request(smears, tmp_path / "run", "run.total_kimg=0.008"))
 
