@@ -42,7 +42,7 @@ def classes_of_batch(size: int, class_count: int, held: Sequence[int]) -> tuple[
 
 
 def held_experts(experts: Sequence[tuple[ExpertConfig, Any]], held: Sequence[int]) -> list[dict[str, Any]]:
-    """What a run's state keeps of the experts that it began from, for the classes held; see `published_generator`."""
+    """What a run keeps of the experts it began from, for `published_generator` to draw the classes held."""
     return [
         {
             "architecture": expert.architecture,
